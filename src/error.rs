@@ -1,0 +1,39 @@
+//! The one error type, told from the user's side. `pg/error.rs` gives each its SQLSTATE and hint.
+
+/// What can go wrong. Messages are lower-case, without a stop, and name the two things that disagree.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[allow(missing_docs)] // each variant's message says what it is
+pub enum Error {
+    // models
+    #[error("model bundle \"{name}\" does not exist")]
+    UnknownBundle { name: String },
+    #[error("invalid model bundle name \"{name}\"")]
+    BundleName { name: String },
+    #[error("model bundle \"{bundle}\" has no file \"{file}\"")]
+    BundleFileMissing { bundle: String, file: String },
+    #[error("cannot read \"{file}\" of model bundle \"{bundle}\": {reason}")]
+    BundleFile { bundle: String, file: String, reason: String },
+    #[error("model bundle \"{bundle}\" is not supported: {reason}")]
+    BundleUnsupported { bundle: String, reason: String },
+    #[error("text of {bytes} bytes is longer than the limit of {limit} bytes")]
+    TextTooLong { bytes: usize, limit: usize },
+    #[error("vectors of {left} cannot be compared with vectors of {right}")]
+    VectorIdentity { left: String, right: String },
+    #[error("{what} is not a finite number")]
+    NotFinite { what: String },
+
+    // arguments
+    #[error("unknown {place} key \"{key}\"")]
+    UnknownKey { place: String, key: String, known: Vec<String> },
+    #[error("invalid value for {place} \"{key}\": {reason}")]
+    InvalidValue { place: String, key: String, reason: String },
+
+    // running
+    #[error("canceling statement due to user request")]
+    Cancelled,
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// The engine's result.
+pub type Result<T> = std::result::Result<T, Error>;
