@@ -28,6 +28,29 @@ pub enum Error {
     #[error("invalid value for {place} \"{key}\": {reason}")]
     InvalidValue { place: String, key: String, reason: String },
 
+    #[error("invalid {place}: {reason}")]
+    Options { place: String, reason: String },
+
+    // the shop's tables
+    #[error("{relation} has no catalog")]
+    NoCatalog { relation: String },
+    #[error("{relation} has no one-column primary key")]
+    NoKey { relation: String },
+    #[error("column \"{column}\" of {relation} does not exist")]
+    NoColumn { relation: String, column: String },
+    #[error("column \"{column}\" of {relation} is of type {found}, but {wanted}")]
+    ColumnType { relation: String, column: String, found: String, wanted: String },
+    #[error("{relation} is {found}, which cannot be {wanted}")]
+    RelationKind { relation: String, found: String, wanted: String },
+    #[error("must be owner of {relation}")]
+    NotOwner { relation: String },
+    #[error("permission denied for {relation}")]
+    NoRight { relation: String, columns: String },
+    #[error("{what} is not a row of a table")]
+    Anonymous { what: String },
+    #[error("{relation} is not a behaviour table of {items}")]
+    NoEvents { relation: String, items: String },
+
     // running
     #[error("canceling statement due to user request")]
     Cancelled,

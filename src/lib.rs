@@ -1,4 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+pub mod catalog;
 pub mod control;
+pub mod embed;
 pub mod error;
+pub mod event;
+pub mod linear;
+pub mod parts;
+#[cfg(feature = "pg")]
+mod pg;
+pub mod rank;
+pub mod retrieve;
+pub mod search;
+pub mod shopper;
+pub mod store;

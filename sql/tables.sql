@@ -1,0 +1,74 @@
+-- Tables of the extension. Rows are written by persona's functions for the owners of item tables; nobody else needs a right.
+
+CREATE TABLE persona.catalog (
+    items       regclass PRIMARY KEY,
+    key         name NOT NULL,
+    title       name NOT NULL,
+    body        name[] NOT NULL,
+    attributes  name[] NOT NULL,
+    brand       name,
+    category    name,
+    price       name,
+    image       name,
+    model       text NOT NULL,
+    dimension   int NOT NULL,
+    text_search text NOT NULL,
+    options     jsonb NOT NULL,
+    companion   regclass NOT NULL,
+    stats       regclass NOT NULL,
+    pairs       regclass NOT NULL,
+    terms       regclass NOT NULL,
+    created     timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE persona.catalog IS 'catalogs: which columns of an item table mean what, and its companion tables; see the view persona.catalogs';
+
+CREATE TABLE persona.event_source (
+    items      regclass NOT NULL REFERENCES persona.catalog ON DELETE CASCADE,
+    events     regclass NOT NULL,
+    user_id    name NOT NULL,
+    item_id    name NOT NULL,
+    at         name NOT NULL,
+    kind       name,
+    kind_value text,
+    query      name,
+    session    name,
+    "position" name,
+    dwell_ms   name,
+    context    name[] NOT NULL,
+    options    jsonb NOT NULL,
+    PRIMARY KEY (items, events)
+);
+COMMENT ON TABLE persona.event_source IS 'behaviour tables of a catalog: which columns of them mean what';
+
+REVOKE ALL ON persona.catalog, persona.event_source FROM PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('persona.catalog', '');
+SELECT pg_catalog.pg_extension_config_dump('persona.event_source', '');
+
+CREATE TYPE persona.role AS ENUM ('query', 'document');
+COMMENT ON TYPE persona.role IS 'what a text is to a model that tells queries from documents';
+
+-- A relation's name, qualified and quoted.
+CREATE FUNCTION persona._qualified(relation oid) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation $$;
+COMMENT ON FUNCTION persona._qualified(oid) IS 'internal: a relation''s name, qualified and quoted';
+
+-- A type's equality, as its default btree operator class has it.
+CREATE FUNCTION persona._equality(type oid) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+    FROM pg_opclass c
+    JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+    JOIN pg_amop a ON a.amopfamily = c.opcfamily AND a.amopstrategy = 3
+        AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype
+    JOIN pg_operator o ON o.oid = a.amopopr
+    JOIN pg_namespace n ON n.oid = o.oprnamespace
+    WHERE c.opcdefault AND (c.opcintype = type
+        OR (type = 'varchar'::regtype AND c.opcintype = 'text'::regtype))
+    ORDER BY c.opcintype = type DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION persona._equality(oid) IS 'internal: the = of a type''s default btree operator class, qualified';

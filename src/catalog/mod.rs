@@ -1,0 +1,4 @@
+//! The shop's side of a call: what a filter, an option and a context may say.
+
+pub mod filter;
+pub mod options;

@@ -1,0 +1,308 @@
+//! `persona.create_catalog`, `persona.drop_catalog`.
+
+use super::super::companion::{self, Column, Upkeep, column, columns, ident};
+use super::super::error::door;
+use super::super::identity::{self, Acting};
+use super::super::spi::{self, Arg, Mode};
+use super::super::{catalog, session, vector};
+use crate::catalog::options::from_object;
+use crate::error::{Error, Result};
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde::Deserialize;
+
+/// Options of `create_catalog`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Options {
+    /// The unique column that names an item; default: the one-column primary key.
+    key: Option<String>,
+    /// The text search configuration of the item's words; default: `default_text_search_config`.
+    text_search: Option<String>,
+    /// Fewest shoppers of a pair that is kept; default: 5 where row-level security guards the events, else 1.
+    min_shoppers: Option<u32>,
+}
+
+/// What an item relation is.
+struct Items {
+    oid: pg_sys::Oid,
+    shown: String,
+    schema: String,
+    name: String,
+    kind: String,
+    owner: pg_sys::Oid,
+}
+
+fn items(oid: pg_sys::Oid) -> Result<Items> {
+    let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text, c.relowner,
+            c.oid::pg_catalog.regclass::pg_catalog.text
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+        WHERE c.oid OPERATOR(pg_catalog.=) $1";
+    let found = spi::first(Mode::Read, sql, &[Arg::of(oid)], |row| {
+        Ok(Items { oid, schema: row.need(1)?, name: row.need(2)?, kind: row.need(3)?, owner: row.need(4)?, shown: row.need(5)? })
+    })?;
+    let items = found.ok_or_else(|| Error::NoCatalog { relation: oid.to_u32().to_string() })?;
+    let refused = match items.kind.as_str() {
+        "r" | "p" | "v" | "m" | "f" => None,
+        "i" | "I" => Some("an index"),
+        "S" => Some("a sequence"),
+        "c" => Some("a composite type"),
+        _ => Some("no table"),
+    };
+    match refused {
+        Some(found) => Err(Error::RelationKind { relation: items.shown, found: found.into(), wanted: "a catalog".into() }),
+        None => Ok(items),
+    }
+}
+
+/// The column that names an item: the one asked for, or the one-column primary key.
+fn key<'a>(items: &Items, all: &'a [Column], asked: Option<&str>) -> Result<&'a Column> {
+    let unique = "SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_index x
+        JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) x.indrelid AND a.attnum OPERATOR(pg_catalog.=) x.indkey[0]
+        WHERE x.indrelid OPERATOR(pg_catalog.=) $1 AND x.indnkeyatts OPERATOR(pg_catalog.=) 1 AND x.indpred IS NULL AND x.indisvalid
+          AND CASE WHEN $2 IS NULL THEN x.indisprimary ELSE x.indisunique AND a.attname OPERATOR(pg_catalog.=) $2 END";
+    if let Some(name) = asked {
+        let found = column(all, &items.shown, name)?;
+        let is_table = matches!(items.kind.as_str(), "r" | "p");
+        let there: Vec<String> = spi::query(Mode::Read, unique, &[Arg::of(items.oid), Arg::of(name)], |row| row.need(1))?;
+        if is_table && there.is_empty() {
+            return Err(Error::InvalidValue {
+                place: "options".into(),
+                key: "key".into(),
+                reason: format!("column \"{name}\" of {} has no unique index", items.shown),
+            });
+        }
+        return Ok(found);
+    }
+    let there: Vec<String> = spi::query(Mode::Read, unique, &[Arg::of(items.oid), Arg::of(None::<&str>)], |row| row.need(1))?;
+    match there.first() {
+        Some(name) => column(all, &items.shown, name),
+        None => Err(Error::NoKey { relation: items.shown.clone() }),
+    }
+}
+
+fn need_text_search(name: &str) -> Result<()> {
+    let sql = "SELECT 1 FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.cfgnamespace
+        WHERE c.cfgname::pg_catalog.text OPERATOR(pg_catalog.=) $1 AND pg_catalog.pg_ts_config_is_visible(c.oid)
+           OR pg_catalog.format('%I.%I', n.nspname, c.cfgname) OPERATOR(pg_catalog.=) $1";
+    match spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need::<i32>(1))? {
+        Some(_) => Ok(()),
+        None => Err(Error::InvalidValue {
+            place: "options".into(),
+            key: "text_search".into(),
+            reason: format!("text search configuration \"{name}\" does not exist"),
+        }),
+    }
+}
+
+/// What the caller asks for.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Wanted {
+    title: Option<String>,
+    body: Option<Vec<String>>,
+    attributes: Option<Vec<String>>,
+    brand: Option<String>,
+    category: Option<String>,
+    price: Option<String>,
+    image: Option<String>,
+    model: Option<String>,
+    options: serde_json::Value,
+}
+
+/// The body of `persona.create_catalog`; `wanted` is its arguments by name.
+#[pg_extern(name = "_create_catalog", volatile)]
+fn create_catalog(items: pg_sys::Oid, wanted: JsonB) {
+    door(|| {
+        let wanted: Wanted = serde_json::from_value(wanted.0)
+            .map_err(|error| Error::Options { place: "arguments".into(), reason: error.to_string() })?;
+        create(items, &wanted)
+    });
+}
+
+fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
+    let items = items(oid)?;
+    identity::need_owner(items.owner, &items.shown)?;
+    let options: Options = from_object("options", &wanted.options)?;
+    let all = columns(oid)?;
+    let title = wanted.title.as_deref().ok_or_else(|| Error::InvalidValue {
+        place: "argument".into(),
+        key: "title".into(),
+        reason: "it is NULL".into(),
+    })?;
+    let (body, attributes) = (wanted.body.clone().unwrap_or_default(), wanted.attributes.clone().unwrap_or_default());
+    let single = [&wanted.brand, &wanted.category, &wanted.price, &wanted.image];
+    for name in body.iter().chain(&attributes).chain(single.into_iter().flatten()) {
+        column(&all, &items.shown, name)?;
+    }
+    column(&all, &items.shown, title)?;
+    let key = key(&items, &all, options.key.as_deref())?;
+    let model = wanted.model.clone().map_or_else(session::default_model, Ok)?;
+    let encoder = session::encoder(&model)?;
+    let dimension = encoder.info().dimension as i32;
+    let text_search = match &options.text_search {
+        Some(name) => name.clone(),
+        None => default_text_search()?,
+    };
+    need_text_search(&text_search)?;
+
+    let before = catalog::find(oid)?;
+    if let Some(known) = &before
+        && known.items != oid.to_u32()
+    {
+        return Err(Error::RelationKind {
+            relation: items.shown,
+            found: format!("a partition of {}", known.name),
+            wanted: "a catalog of its own".into(),
+        });
+    }
+    if let Some(known) = &before
+        && (known.key != key.name || known.dimension != dimension)
+    {
+        // Another key or another width: nothing of the companion tables can stay.
+        drop_companions(known)?;
+        return create_fresh(&items, wanted, title, &body, &attributes, key, &model, dimension, &text_search);
+    }
+    if before.is_some() {
+        write_row(&items, wanted, title, &body, &attributes, &key.name, &model, dimension, &text_search, None)?;
+        return fill(oid, true);
+    }
+    create_fresh(&items, wanted, title, &body, &attributes, key, &model, dimension, &text_search)
+}
+
+fn default_text_search() -> Result<String> {
+    let sql = "SELECT pg_catalog.current_setting('default_text_search_config')";
+    let name = spi::first(Mode::Read, sql, &[], |row| row.need::<String>(1))?.unwrap_or_default();
+    if name == "pg_catalog.simple" {
+        pgrx::notice!("words are matched without stemming, as default_text_search_config is simple; \
+            name a configuration to change that: options => '{{\"text_search\": \"english\"}}'");
+    }
+    Ok(name)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn create_fresh(
+    items: &Items,
+    wanted: &Wanted,
+    title: &str,
+    body: &[String],
+    attributes: &[String],
+    key: &Column,
+    model: &str,
+    dimension: i32,
+    text_search: &str,
+) -> Result<()> {
+    let names = ["persona", "persona_stats", "persona_pairs", "persona_terms"].map(|e| companion::name(&items.name, e));
+    let qualified = names.map(|name| format!("{}.{}", ident(&items.schema), ident(&name)));
+    let types = vector::types()?;
+    {
+        let _owner = Acting::as_owner(items.owner);
+        let [a, b, c, d] = &qualified;
+        let halfvec = format!("{}.halfvec", types.schema);
+        for statement in companion::ddl(&items.shown, &key.shown, dimension, &halfvec, [a, b, c, d]) {
+            spi::execute(&statement)?;
+        }
+        if matches!(items.kind.as_str(), "r" | "p") {
+            let table = format!("{}.{}", ident(&items.schema), ident(&items.name));
+            for statement in [
+                format!("CREATE TRIGGER pg_persona_rows AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION persona._mark()"),
+                format!("CREATE TRIGGER pg_persona_all AFTER TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION persona._mark()"),
+                format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER pg_persona_rows, ENABLE ALWAYS TRIGGER pg_persona_all"),
+            ] {
+                spi::execute(&statement)?;
+            }
+        }
+    }
+    write_row(items, wanted, title, body, attributes, &key.name, model, dimension, text_search, Some(&qualified))?;
+    fill(items.oid, false)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn write_row(
+    items: &Items,
+    wanted: &Wanted,
+    title: &str,
+    body: &[String],
+    attributes: &[String],
+    key: &str,
+    model: &str,
+    dimension: i32,
+    text_search: &str,
+    companions: Option<&[String; 4]>,
+) -> Result<()> {
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    let args = [
+        Arg::of(items.oid),
+        Arg::of(key),
+        Arg::of(title),
+        Arg::of(body.to_vec()),
+        Arg::of(attributes.to_vec()),
+        Arg::of(wanted.brand.as_deref()),
+        Arg::of(wanted.category.as_deref()),
+        Arg::of(wanted.price.as_deref()),
+        Arg::of(wanted.image.as_deref()),
+        Arg::of(model),
+        Arg::of(dimension),
+        Arg::of(text_search),
+        Arg::of(JsonB(wanted.options.clone())),
+    ];
+    match companions {
+        Some(names) => {
+            let sql = "INSERT INTO persona.catalog (items, key, title, body, attributes, brand, category, price, image, model,
+                    dimension, text_search, options, companion, stats, pairs, terms)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::regclass, $15::regclass, $16::regclass, $17::regclass)";
+            let mut all = args.to_vec();
+            all.extend(names.iter().map(|name| Arg::of(name.as_str())));
+            spi::run(sql, &all)?;
+        }
+        None => {
+            let sql = "UPDATE persona.catalog SET key = $2, title = $3, body = $4, attributes = $5, brand = $6, category = $7,
+                    price = $8, image = $9, model = $10, dimension = $11, text_search = $12, options = $13 WHERE items = $1";
+            spi::run(sql, &args)?;
+        }
+    }
+    catalog::changed(items.oid);
+    Ok(())
+}
+
+/// Writes the words of the items that are there already, so that they can be found at once.
+fn fill(oid: pg_sys::Oid, all: bool) -> Result<()> {
+    let catalog = catalog::need(oid)?;
+    // Refuses columns that make no words before anybody writes a row.
+    Upkeep::of(&catalog)?;
+    let _owner = Acting::as_owner(catalog.owner());
+    let from = format!("FROM {} i", catalog.name);
+    let sql = companion::upsert(&catalog, &from)?;
+    spi::run(&sql, &[])?;
+    if !all {
+        spi::execute(&format!("ANALYZE {}", catalog.companion))?;
+    }
+    Ok(())
+}
+
+fn drop_companions(catalog: &catalog::Catalog) -> Result<()> {
+    {
+        let _owner = Acting::as_owner(catalog.owner());
+        for name in ["pg_persona_rows", "pg_persona_all"] {
+            if matches!(catalog.kind.as_str(), "r" | "p") {
+                spi::execute(&format!("DROP TRIGGER IF EXISTS {name} ON {}", catalog.name))?;
+            }
+        }
+        for table in [&catalog.companion, &catalog.stats, &catalog.pairs, &catalog.terms] {
+            spi::execute(&format!("DROP TABLE IF EXISTS {table}"))?;
+        }
+    }
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    spi::run("DELETE FROM persona.catalog WHERE items = $1", &[Arg::of(pg_sys::Oid::from(catalog.items))])?;
+    catalog::changed(pg_sys::Oid::from(catalog.items));
+    Ok(())
+}
+
+/// Drops a catalog: its companion tables, its triggers and what is known of its behaviour tables. The items stay.
+#[pg_extern(name = "_drop_catalog", volatile)]
+fn drop_catalog(items: pg_sys::Oid) {
+    door(|| {
+        let catalog = catalog::need(items)?;
+        identity::need_owner(catalog.owner(), &catalog.name)?;
+        drop_companions(&catalog)
+    });
+}

@@ -1,0 +1,11 @@
+//! SQL functions, one file a family: parse, call, map.
+
+mod catalog;
+mod embed;
+mod events;
+mod lexical;
+mod models;
+mod refresh;
+mod score;
+mod search;
+mod trigger;

@@ -1,0 +1,66 @@
+//! `persona.refresh` and the steps of `persona.work`.
+
+use super::super::activity::Shown;
+use super::super::error::door;
+use super::super::refresh::{Options, Refresh, Step};
+use super::super::{catalog, identity};
+use crate::catalog::options::from_object;
+use crate::error::{Error, Result};
+use pgrx::JsonB;
+use pgrx::prelude::*;
+
+/// All steps in one transaction: everything or nothing.
+#[pg_extern(name = "_refresh", volatile)]
+fn refresh(
+    items: pg_sys::Oid,
+    options: JsonB,
+) -> TableIterator<'static, (name!(step, String), name!(rows, i64), name!(seconds, f64))> {
+    let steps = door(|| {
+        read(&options)?;
+        let catalog = catalog::need(items)?;
+        identity::need_owner(catalog.owner(), &catalog.name)?;
+        let _shown = Shown::new("refresh", items);
+        let refresh = Refresh::new(&catalog)?;
+        Ok([
+            refresh.step("words", Refresh::words)?,
+            refresh.step("vectors", |r| r.vectors(usize::MAX))?,
+            refresh.step("index", Refresh::index)?,
+            refresh.step("terms", Refresh::terms)?,
+            refresh.step("stats", Refresh::stats)?,
+            refresh.step("pairs", Refresh::pairs)?,
+        ])
+    });
+    TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
+}
+
+fn read(options: &JsonB) -> Result<Options> {
+    let read: Options = from_object("options", &options.0)?;
+    if (1..=100_000).contains(&read.batch) {
+        Ok(read)
+    } else {
+        Err(Error::InvalidValue { place: "options".into(), key: "batch".into(), reason: "it has to be from 1 to 100000".into() })
+    }
+}
+
+/// One bounded step of a task; the number of the next, NULL when all is done.
+#[pg_extern(name = "_work", volatile)]
+fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i32> {
+    door(|| {
+        if task != "refresh" {
+            return Err(Error::InvalidValue { place: "argument".into(), key: "task".into(), reason: "known tasks: refresh".into() });
+        }
+        let batch = read(&options)?.batch;
+        let catalog = catalog::need(source)?;
+        identity::need_owner(catalog.owner(), &catalog.name)?;
+        let _shown = Shown::new(task, source);
+        let refresh = Refresh::new(&catalog)?;
+        Ok(match step {
+            0 => refresh.step("words", Refresh::words).map(|_| Some(1))?,
+            1 => Some(if refresh.vectors(batch)? > 0 { 1 } else { 2 }),
+            2 => refresh.step("index", Refresh::index).map(|_| Some(3))?,
+            3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
+            4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
+            _ => refresh.step("pairs", Refresh::pairs).map(|_| None)?,
+        })
+    })
+}

@@ -1,0 +1,126 @@
+//! `persona.score`: the score that `search` would give, for the rows of any SELECT.
+
+use super::super::error::door;
+use super::super::store::PgStore;
+use super::super::{catalog, identity};
+use super::search::{Context, query_vector};
+use crate::catalog::filter::Filter;
+use crate::catalog::options::SearchOptions;
+use crate::error::Result;
+use crate::search::{Question, Request};
+use crate::store::Item;
+use pgrx::prelude::*;
+use pgrx::{AnyElement, JsonB, PgMemoryContexts};
+use serde_json::Value;
+use std::rc::Rc;
+
+/// What one statement asks, read once and kept until the statement's memory goes.
+struct Asked {
+    arguments: Arguments,
+    snapshot: (u64, u32, u32, u32),
+    catalog: Rc<catalog::Catalog>,
+    identity: String,
+    question: Question,
+    key: std::ffi::CString,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Arguments {
+    row_type: pg_sys::Oid,
+    caller: pg_sys::Oid,
+    query: Option<String>,
+    user_id: Option<String>,
+    context: Option<Value>,
+    options: Option<Value>,
+}
+
+/// What tells one state of the database from the next: a plpgsql loop keeps its expressions over many statements.
+fn snapshot() -> (u64, u32, u32, u32) {
+    // SAFETY: a function call has an active snapshot.
+    unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        ((*snapshot).snapXactCompletionCount, (*snapshot).curcid, (*snapshot).xmin.into(), (*snapshot).xmax.into())
+    }
+}
+
+fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
+    let relation = catalog::relation_of_type(arguments.row_type)?;
+    let catalog = catalog::need(relation)?;
+    identity::need_select(relation, &catalog.asked.name, &[&catalog.key, &catalog.title])?;
+    let null = Value::Null;
+    let options = SearchOptions::read(arguments.options.as_ref().unwrap_or(&null))?;
+    let context = arguments.context.clone().map(JsonB);
+    let context = Context::read(context.as_ref(), &catalog)?;
+    let query = arguments.query.as_deref();
+    let (identity, vector) = query_vector(query, &catalog)?;
+    let request = Request {
+        query,
+        user_id: arguments.user_id.as_deref(),
+        at: context.at,
+        session: context.session.as_deref(),
+        k: 1,
+        options,
+    };
+    let question = {
+        let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
+        Question::ask(&store, &request, vector)?
+    };
+    let key = std::ffi::CString::new(catalog.key.as_str())
+        .map_err(|_| crate::error::Error::Internal("a column's name holds a zero byte".into()))?;
+    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, question, key })
+}
+
+/// The score of a row; NULL for a NULL row.
+#[pg_extern(sql = "CREATE FUNCTION persona.score(item anyelement, query text DEFAULT NULL, user_id text DEFAULT NULL,
+    context jsonb DEFAULT '{}', options jsonb DEFAULT '{}') RETURNS real
+    STABLE PARALLEL RESTRICTED COST 1000 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
+fn score(
+    item: Option<AnyElement>,
+    query: Option<&str>,
+    user_id: Option<&str>,
+    context: Option<JsonB>,
+    options: Option<JsonB>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Option<f32> {
+    let item = item?;
+    door(|| {
+        // SAFETY: the call's own expression knows the type of its first argument.
+        let (row_type, caller, flinfo) = unsafe {
+            let flinfo = (*fcinfo).flinfo;
+            (pg_sys::get_fn_expr_argtype(flinfo, 0), pg_sys::GetUserId(), flinfo)
+        };
+        let arguments = Arguments {
+            row_type,
+            caller,
+            query: query.map(str::to_owned),
+            user_id: user_id.map(str::to_owned),
+            context: context.map(|c| c.0),
+            options: options.map(|o| o.0),
+        };
+        let now = snapshot();
+        // SAFETY: fn_extra is ours alone: it holds an `Asked` of this call's expression, or nothing.
+        let known = unsafe { (*flinfo).fn_extra.cast::<Asked>().as_ref() };
+        let asked = match known {
+            Some(asked) if asked.arguments == arguments && asked.snapshot == now => asked,
+            _ => {
+                let asked = ask(&arguments, now)?;
+                // SAFETY: fn_mcxt outlives the expression; the context drops the value when it goes.
+                unsafe {
+                    let place = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(asked);
+                    (*flinfo).fn_extra = place.cast();
+                    &*place
+                }
+            }
+        };
+        // SAFETY: a composite datum, whose header says its type; the name is one of its columns.
+        let key = unsafe {
+            let header = pg_sys::pg_detoast_datum(item.datum().cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+            let mut null = false;
+            let key = pg_sys::GetAttributeByName(header, asked.key.as_ptr(), &mut null);
+            (!null).then_some(key)
+        };
+        let store = PgStore::new(&asked.catalog, &Filter::default(), &asked.identity)?;
+        let known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
+        Ok(Some(asked.question.parts(&known.unwrap_or(Item { id: -1, ..Item::default() })).score()))
+    })
+}

@@ -1,0 +1,215 @@
+//! What is known of a catalog: one row of `persona.catalog` with its behaviour tables, read anew by each call.
+
+use super::identity::{self, Acting};
+use super::spi::{self, Arg, Mode};
+use crate::error::{Error, Result};
+use crate::event::Kinds;
+use pgrx::pg_sys;
+use serde::Deserialize;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A behaviour table and what its columns mean.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Events {
+    pub relation: u32,
+    /// Qualified and quoted.
+    pub name: String,
+    pub user_id: String,
+    pub user_type: String,
+    pub item_id: String,
+    pub at: String,
+    pub kind: Option<String>,
+    pub kind_value: Option<String>,
+    pub session: Option<String>,
+    pub context: Vec<String>,
+    pub options: Value,
+}
+
+impl Events {
+    /// How its words map to kinds.
+    pub fn kinds(&self) -> Result<Kinds> {
+        Kinds::read(&self.options)
+    }
+
+    /// The columns that a search reads.
+    pub fn columns(&self) -> Vec<&str> {
+        let mut columns = vec![self.user_id.as_str(), self.item_id.as_str(), self.at.as_str()];
+        columns.extend(self.kind.as_deref());
+        columns.extend(self.session.as_deref());
+        columns
+    }
+}
+
+/// A catalog. Names of relations are qualified and quoted, names of columns are as the tables have them.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Catalog {
+    pub items: u32,
+    pub name: String,
+    pub owner: u32,
+    pub kind: String,
+    pub key: String,
+    pub key_type: String,
+    pub key_oid: u32,
+    pub key_array: u32,
+    /// The key type's `=`, qualified.
+    pub key_equal: String,
+    pub title: String,
+    pub body: Vec<String>,
+    pub attributes: Vec<String>,
+    pub brand: Option<String>,
+    pub category: Option<String>,
+    pub price: Option<String>,
+    pub model: String,
+    pub dimension: i32,
+    pub text_search: String,
+    pub options: Value,
+    pub companion: String,
+    pub stats: String,
+    pub pairs: String,
+    pub terms: String,
+    pub events: Vec<Events>,
+    /// Fewest shoppers of a pair, where the catalog says.
+    #[serde(default)]
+    pub min_shoppers: Option<u32>,
+    /// The relation that the caller named: the catalog's own, or one of its partitions.
+    #[serde(default)]
+    pub asked: Asked,
+}
+
+/// The relation whose rows come back.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Asked {
+    pub relation: u32,
+    pub name: String,
+}
+
+impl Catalog {
+    /// Its owner, under whose id the companion tables are read.
+    pub fn owner(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.owner)
+    }
+
+    /// The relation that the caller named.
+    pub fn asked(&self) -> pg_sys::Oid {
+        pg_sys::Oid::from(self.asked.relation)
+    }
+
+    /// Whether the caller named a partition, so that only its rows count.
+    pub fn is_part(&self) -> bool {
+        self.asked.relation != self.items
+    }
+}
+
+const LOAD: &str = "
+SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
+  'items', c.items::pg_catalog.oid::pg_catalog.int8,
+  'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
+  'key_type', pg_catalog.format_type(k.atttypid, NULL), 'key_oid', k.atttypid::pg_catalog.int8,
+  'key_array', (SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid),
+  'key_equal', persona._equality(k.atttypid),
+  'companion', persona._qualified(c.companion), 'stats', persona._qualified(c.stats),
+  'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
+  'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
+  'events', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
+        'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),
+        'user_type', (SELECT pg_catalog.format_type(a.atttypid, NULL) FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attname OPERATOR(pg_catalog.=) e.user_id))
+        ORDER BY e.events::pg_catalog.oid)
+      FROM persona.event_source e
+      WHERE e.items OPERATOR(pg_catalog.=) c.items
+        AND EXISTS (SELECT FROM pg_catalog.pg_class x WHERE x.oid OPERATOR(pg_catalog.=) e.events)), '[]'))
+FROM persona.catalog c
+JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) c.items
+LEFT JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) c.items AND k.attname OPERATOR(pg_catalog.=) c.key
+  AND NOT k.attisdropped
+WHERE c.items OPERATOR(pg_catalog.=) $1
+   OR c.items OPERATOR(pg_catalog.=) ANY (SELECT a.relid FROM pg_catalog.pg_partition_ancestors($1) a(relid))
+LIMIT 1";
+
+thread_local! {
+    static KNOWN: RefCell<HashMap<u32, Rc<Catalog>>> = RefCell::new(HashMap::new());
+}
+
+// Set by Postgres's invalidation callback, which may run in the middle of anything: it only leaves a mark.
+static STALE: AtomicBool = AtomicBool::new(true);
+static WATCHING: AtomicBool = AtomicBool::new(false);
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
+    STALE.store(true, Ordering::Relaxed);
+}
+
+/// Tells every backend, at commit, that what is known of a catalog has changed; this one at once, and again on abort.
+pub fn changed(items: pg_sys::Oid) {
+    // SAFETY: queues an invalidation message; the relation exists, or nobody knows it any more.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(items) };
+    STALE.store(true, Ordering::Relaxed);
+}
+
+/// The catalog of a relation, or of the partitioned table that it is a part of.
+///
+/// Kept until any relation's definition changes, which covers renamed columns and companions, new owners, rolled-back
+/// calls and other backends' changes alike.
+pub fn find(relation: pg_sys::Oid) -> Result<Option<Rc<Catalog>>> {
+    if !WATCHING.swap(true, Ordering::Relaxed) {
+        // SAFETY: registered once a process, and the function lives as long as the library.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0)) };
+        STALE.store(true, Ordering::Relaxed);
+    }
+    if STALE.swap(false, Ordering::Relaxed) {
+        KNOWN.with_borrow_mut(HashMap::clear);
+    }
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(&relation.to_u32()).cloned()) {
+        return Ok(Some(known));
+    }
+    let found = load(relation)?.map(Rc::new);
+    if let Some(catalog) = &found {
+        KNOWN.with_borrow_mut(|known| known.insert(relation.to_u32(), catalog.clone()));
+    }
+    Ok(found)
+}
+
+fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
+    let _acting = Acting::as_owner(identity::extension_owner()?);
+    // Write, so that a command later in the transaction that made the catalog sees it.
+    let json = spi::first(Mode::Write, LOAD, &[Arg::of(relation)], |row| row.need::<pgrx::JsonB>(1))?;
+    json.map(|json| {
+        serde_json::from_value(json.0)
+            .map_err(|error| Error::Internal(format!("a catalog's key or behaviour table changed its columns: {error}")))
+    })
+    .transpose()
+}
+
+/// The catalog of a relation; without one, the error says how to make it.
+pub fn need(relation: pg_sys::Oid) -> Result<Rc<Catalog>> {
+    match find(relation)? {
+        Some(catalog) => Ok(catalog),
+        None => Err(Error::NoCatalog { relation: shown(relation)? }),
+    }
+}
+
+/// A relation's name as a user would type it.
+pub fn shown(relation: pg_sys::Oid) -> Result<String> {
+    let sql = "SELECT $1::pg_catalog.regclass::pg_catalog.text";
+    Ok(spi::first(Mode::Read, sql, &[Arg::of(relation)], |row| row.need(1))?.unwrap_or_default())
+}
+
+/// The table whose row type a composite type is.
+pub fn relation_of_type(row_type: pg_sys::Oid) -> Result<pg_sys::Oid> {
+    // SAFETY: a catalog look-up; invalid for what is not composite.
+    let relation = unsafe { pg_sys::get_typ_typrelid(pg_sys::getBaseType(row_type)) };
+    if relation == pg_sys::InvalidOid {
+        let what = spi::first(
+            Mode::Read,
+            "SELECT pg_catalog.format_type($1, NULL)",
+            &[Arg::of(row_type)],
+            |row| row.need::<String>(1),
+        )?;
+        return Err(Error::Anonymous { what: what.unwrap_or_default() });
+    }
+    Ok(relation)
+}

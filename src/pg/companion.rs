@@ -1,0 +1,210 @@
+//! Companion tables: what is ours beside an item table, and the SQL that keeps their words.
+
+use super::catalog::Catalog;
+use super::spi::{self, Arg, Mode};
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+
+/// Quotes an identifier.
+pub fn ident(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}
+
+/// Quotes a literal.
+pub fn literal(text: &str) -> String {
+    pgrx::spi::quote_literal(text)
+}
+
+/// A relation's column.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    /// As `format_type` shows it, without a modifier.
+    pub shown: String,
+    pub oid: pg_sys::Oid,
+    /// The base type where it is a domain, else the type.
+    pub base: pg_sys::Oid,
+    pub array: bool,
+}
+
+/// The columns of a relation.
+pub fn columns(relation: pg_sys::Oid) -> Result<Vec<Column>> {
+    let sql = "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, NULL), a.atttypid,
+            CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, t.typcategory OPERATOR(pg_catalog.=) 'A'
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+        WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
+        ORDER BY a.attnum";
+    spi::query(Mode::Read, sql, &[Arg::of(relation)], |row| {
+        Ok(Column { name: row.need(1)?, shown: row.need(2)?, oid: row.need(3)?, base: row.need(4)?, array: row.need(5)? })
+    })
+}
+
+/// A column by name.
+pub fn column<'a>(columns: &'a [Column], relation: &str, name: &str) -> Result<&'a Column> {
+    columns
+        .iter()
+        .find(|column| column.name == name)
+        .ok_or_else(|| Error::NoColumn { relation: relation.to_owned(), column: name.to_owned() })
+}
+
+/// Longest part of a column that is read into words, in characters: a tsvector holds 1 MB.
+const LONGEST: usize = 100_000;
+
+/// A column's words as one SQL text: arrays by element, json by its strings.
+fn words(column: &Column) -> String {
+    let name = format!("i.{}", ident(&column.name));
+    let text = match column.base {
+        pg_sys::JSONOID | pg_sys::JSONBOID => format!(
+            "(SELECT pg_catalog.string_agg(v #>> '{{}}', ' ') FROM pg_catalog.jsonb_path_query({name}::pg_catalog.jsonb, \
+             '$.** ? (@.type() == \"string\")') v)"
+        ),
+        _ if column.array => format!("pg_catalog.array_to_string({name}, ' ')"),
+        _ => format!("{name}::pg_catalog.text"),
+    };
+    format!("pg_catalog.left({text}, {LONGEST})")
+}
+
+/// SQL of an item's words, its text for the model, and that text's hash: `key, lexemes, document, hash` from `items i`.
+pub struct Document {
+    /// `tsvector` with title A, brand and category B, body C, attributes D.
+    pub lexemes: String,
+    /// The text that is embedded.
+    pub text: String,
+    /// 16 bytes of its SHA-256.
+    pub hash: String,
+}
+
+impl Document {
+    /// The expressions for a catalog's columns.
+    pub fn of(catalog: &Catalog) -> Result<Document> {
+        let all = columns(pg_sys::Oid::from(catalog.items))?;
+        let sql = |name: &String| column(&all, &catalog.name, name).map(words);
+        let list = |names: Vec<&String>| names.into_iter().map(sql).collect::<Result<Vec<_>>>();
+        let title = list(vec![&catalog.title])?;
+        let named = list(catalog.brand.iter().chain(&catalog.category).collect())?;
+        let body = list(catalog.body.iter().collect())?;
+        let attributes = list(catalog.attributes.iter().collect())?;
+        let config = literal(&catalog.text_search);
+        let mut lexemes = Vec::new();
+        for (label, parts) in [("A", &title), ("B", &named), ("C", &body), ("D", &attributes)] {
+            if !parts.is_empty() {
+                lexemes.push(format!(
+                    "pg_catalog.setweight(pg_catalog.to_tsvector({config}::pg_catalog.regconfig, pg_catalog.concat_ws(' ', {})), '{label}')",
+                    parts.join(", ")
+                ));
+            }
+        }
+        let embedded: Vec<String> = title.iter().chain(&named).chain(&body).chain(&attributes).cloned().collect();
+        let text = format!("pg_catalog.concat_ws('. ', {})", embedded.join(", "));
+        let hash = format!("pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to({text}, 'UTF8')), 1, 16)");
+        Ok(Document { lexemes: lexemes.join(" || "), text, hash })
+    }
+}
+
+/// Statements that keep the companion's words; `$1` is a key.
+pub struct Upkeep {
+    /// Writes the words of the item with the key, if they changed.
+    pub mark: String,
+    /// Drops the companion row of a key that no item has.
+    pub unmark: String,
+}
+
+impl Upkeep {
+    /// The statements of a catalog.
+    pub fn of(catalog: &Catalog) -> Result<Upkeep> {
+        let key = ident(&catalog.key);
+        let from = format!("FROM {} i WHERE i.{key} {} $1", catalog.name, catalog.key_equal);
+        Ok(Upkeep {
+            mark: upsert(catalog, &from)?,
+            unmark: format!(
+                "DELETE FROM {} c WHERE c.key {} $1 AND NOT EXISTS (SELECT {from})",
+                catalog.companion, catalog.key_equal
+            ),
+        })
+    }
+}
+
+/// The statement that writes the words of the items that `from` selects as `i`, where they changed.
+pub fn upsert(catalog: &Catalog, from: &str) -> Result<String> {
+    let document = Document::of(catalog)?;
+    Ok(format!(
+        "INSERT INTO {companion} AS c (key, lexemes, length, hash)
+         SELECT d.key, d.lexemes, persona._length(d.lexemes), d.hash
+         FROM (SELECT i.{key} AS key, {lexemes} AS lexemes, {hash} AS hash {from}) d WHERE d.key IS NOT NULL
+         ON CONFLICT (key) DO UPDATE SET lexemes = EXCLUDED.lexemes, length = EXCLUDED.length, hash = EXCLUDED.hash
+         WHERE c.hash <> EXCLUDED.hash OR c.lexemes <> EXCLUDED.lexemes",
+        companion = catalog.companion,
+        key = ident(&catalog.key),
+        lexemes = document.lexemes,
+        hash = document.hash,
+    ))
+}
+
+/// Names of the companion tables: the item table's name with an ending, cut so that 63 bytes hold it.
+///
+/// A cut name carries a hash of the whole one, so that two long names stay apart.
+pub fn name(items: &str, ending: &str) -> String {
+    let whole = format!("{items}_{ending}");
+    if whole.len() <= 63 {
+        return whole;
+    }
+    let hash = items.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let tail = format!("_{:08x}_{ending}", hash as u32);
+    let mut cut = 63 - tail.len();
+    while !items.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    format!("{}{tail}", &items[..cut])
+}
+
+/// DDL of the companion tables: `(companion, stats, pairs, terms)` are qualified and quoted names.
+pub fn ddl(shown: &str, key_type: &str, dimension: i32, halfvec: &str, [companion, stats, pairs, terms]: [&str; 4]) -> Vec<String> {
+    let note = literal(&format!("pg_persona: what is known of the items of {shown}; written by persona.refresh and a trigger"));
+    // A vector in the row itself is read without a detour; beyond a quarter page it goes where large values go.
+    let storage = if dimension <= 1000 { "PLAIN" } else { "EXTERNAL" };
+    vec![
+        format!(
+            "CREATE TABLE {companion} (
+                id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+                key {key_type} NOT NULL UNIQUE,
+                lexemes tsvector NOT NULL,
+                length real NOT NULL,
+                hash bytea NOT NULL,
+                embedded bytea,
+                model text,
+                embedding {halfvec}({dimension}))"
+        ),
+        format!("ALTER TABLE {companion} ALTER embedding SET STORAGE {storage}"),
+        format!("CREATE INDEX ON {companion} USING gin (lexemes) WITH (fastupdate = off)"),
+        format!("CREATE INDEX ON {companion} (id) WHERE embedded IS DISTINCT FROM hash"),
+        format!("COMMENT ON TABLE {companion} IS {note}"),
+        format!(
+            "CREATE TABLE {stats} (
+                id bigint PRIMARY KEY, shoppers bigint NOT NULL, events bigint NOT NULL, views bigint NOT NULL, clicks bigint NOT NULL,
+                carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz)"
+        ),
+        format!("COMMENT ON TABLE {stats} IS {note}"),
+        format!("CREATE TABLE {pairs} (id bigint PRIMARY KEY, others bigint[] NOT NULL, weights real[] NOT NULL)"),
+        format!("COMMENT ON TABLE {pairs} IS {note}"),
+        format!(
+            "CREATE TABLE {terms} (lexeme text COLLATE \"C\" PRIMARY KEY, documents bigint NOT NULL, length double precision)"
+        ),
+        format!("COMMENT ON TABLE {terms} IS {note}"),
+        format!("REVOKE ALL ON {companion}, {stats}, {pairs}, {terms} FROM PUBLIC"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn long_names_are_cut_and_stay_apart() {
+        let one = "a".repeat(60) + "bcd";
+        let two = "a".repeat(60) + "bce";
+        assert_eq!(name("products", "persona"), "products_persona");
+        assert!(name(&one, "persona_stats").len() <= 63);
+        assert_ne!(name(&one, "persona"), name(&two, "persona"));
+        assert!(name(&"ü".repeat(31), "persona_terms").len() <= 63);
+    }
+}

@@ -1,0 +1,96 @@
+//! Every error leaves here: its SQLSTATE and a hint with the cure, in one table.
+
+use crate::error::{Error, Result};
+use pgrx::prelude::*;
+
+/// Runs the body of a SQL function; an `Err` becomes a Postgres ERROR.
+pub fn door<T>(body: impl FnOnce() -> Result<T>) -> T {
+    match body() {
+        Ok(value) => value,
+        Err(error) => raise(&error),
+    }
+}
+
+/// Raises the error. Destructors of the frames above have run by then: only this one is left.
+pub fn raise(error: &Error) -> ! {
+    let (code, hint) = table(error);
+    let message = error.to_string();
+    let mut report = pg_sys::panic::ErrorReport::new(code, message, "persona");
+    if !hint.is_empty() {
+        report = report.set_hint(hint);
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// SQLSTATE and hint of an error.
+fn table(error: &Error) -> (PgSqlErrorCode, String) {
+    use PgSqlErrorCode::*;
+    let none = String::new;
+    match error {
+        Error::UnknownBundle { .. } => (
+            ERRCODE_UNDEFINED_OBJECT,
+            "SELECT * FROM persona.models lists the bundles; put the bundle's folder into persona.model_dir.".into(),
+        ),
+        Error::BundleName { .. } => (
+            ERRCODE_INVALID_NAME,
+            "A bundle is named by its folder in persona.model_dir: letters, digits, dot, dash and underscore.".into(),
+        ),
+        Error::BundleFileMissing { .. } => (
+            ERRCODE_UNDEFINED_FILE,
+            "A bundle is a folder in Hugging Face layout: config.json, tokenizer.json and model.safetensors.".into(),
+        ),
+        Error::BundleFile { .. } => {
+            (ERRCODE_DATA_CORRUPTED, "Copy the bundle's files into persona.model_dir again.".into())
+        }
+        Error::BundleUnsupported { .. } => (
+            ERRCODE_FEATURE_NOT_SUPPORTED,
+            "SELECT * FROM persona.models shows what can be loaded, and why not.".into(),
+        ),
+        Error::TextTooLong { .. } => (
+            ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            "A model reads the first few hundred words: pass left(content, 10000).".into(),
+        ),
+        Error::VectorIdentity { .. } => {
+            (ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "Embed the rows anew: SELECT * FROM persona.refresh(items).".into())
+        }
+        Error::NotFinite { .. } => (ERRCODE_INVALID_PARAMETER_VALUE, "NaN and infinity have no place in a ranking.".into()),
+        Error::UnknownKey { known, .. } => {
+            (ERRCODE_INVALID_PARAMETER_VALUE, format!("Known are: {}.", known.join(", ")))
+        }
+        Error::InvalidValue { .. } | Error::Options { .. } => {
+            (ERRCODE_INVALID_PARAMETER_VALUE, "The README lists every key with its values.".into())
+        }
+        Error::NoCatalog { relation } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("Make one: SELECT persona.create_catalog('{relation}', title => 'its title column')."),
+        ),
+        Error::NoKey { relation } => (
+            ERRCODE_INVALID_TABLE_DEFINITION,
+            format!("ALTER TABLE {relation} ADD PRIMARY KEY (column), or name a unique column: options => '{{\"key\": \"column\"}}'."),
+        ),
+        Error::NoColumn { relation, .. } => (
+            ERRCODE_UNDEFINED_COLUMN,
+            format!("\\d {relation} lists the columns; after a rename call persona.create_catalog or persona.add_events again."),
+        ),
+        Error::ColumnType { .. } => {
+            (ERRCODE_DATATYPE_MISMATCH, "Name another column, or change the column's type with ALTER TABLE.".into())
+        }
+        Error::RelationKind { .. } => (ERRCODE_WRONG_OBJECT_TYPE, "Name a table, a partitioned table, a view or a materialized view.".into()),
+        Error::NotOwner { .. } => (ERRCODE_INSUFFICIENT_PRIVILEGE, "Catalogs are managed by the owner of the item table.".into()),
+        Error::NoRight { relation, columns } => (
+            ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("The owner of {relation} can GRANT SELECT ({columns}) ON {relation} TO the caller."),
+        ),
+        Error::Anonymous { .. } => (
+            ERRCODE_WRONG_OBJECT_TYPE,
+            "Pass the row type of a catalogued table: NULL::products, or p in FROM products p.".into(),
+        ),
+        Error::NoEvents { items, .. } => (
+            ERRCODE_UNDEFINED_OBJECT,
+            format!("SELECT events FROM persona.catalogs WHERE items = '{items}'::regclass shows what was added."),
+        ),
+        Error::Cancelled => (ERRCODE_QUERY_CANCELED, none()),
+        Error::Internal(_) => (ERRCODE_INTERNAL_ERROR, none()),
+    }
+}

@@ -1,0 +1,120 @@
+//! Settings, all under `persona.`.
+
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+use std::ffi::CString;
+
+/// Folder of model bundles.
+pub static MODEL_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// Default bundle.
+pub static MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"all-MiniLM-L6-v2"));
+/// Bundles that the postmaster lays out.
+pub static PRELOAD: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Newest events of a shopper that a call reads.
+pub static HISTORY_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(200);
+/// Memory that refresh and training keep to, in kilobytes.
+pub static MAINTENANCE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
+/// Threads for bulk embedding.
+pub static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
+/// Arithmetic of the encoder.
+pub static PRECISION: GucSetting<Precision> = GucSetting::<Precision>::new(Precision::Auto);
+/// Where the encoder runs.
+pub static DEVICE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"auto"));
+
+/// Values of `persona.precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum Precision {
+    /// f32 until a catalog's vectors were measured with less.
+    #[name = c"auto"]
+    Auto,
+    /// 32-bit floats.
+    #[name = c"f32"]
+    F32,
+    /// 8-bit integers where the CPU has fast instructions for them.
+    #[name = c"int8"]
+    Int8,
+}
+
+/// Registers the settings and reserves the prefix.
+pub fn define() {
+    GucRegistry::define_string_guc(
+        c"persona.model_dir",
+        c"Sets the folder that holds the model bundles.",
+        c"Each folder in it is a bundle in Hugging Face layout; SQL names bundles, never paths.",
+        &MODEL_DIR,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"persona.model",
+        c"Sets the model bundle that is used where none is named.",
+        c"A catalog keeps the bundle it was created with.",
+        &MODEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    // SAFETY: a plain global of the backend.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        GucRegistry::define_string_guc(
+            c"persona.preload",
+            c"Lists the model bundles that the postmaster lays out for all backends, separated by commas.",
+            c"A bundle that cannot be loaded is a WARNING in the server's log.",
+            &PRELOAD,
+            GucContext::Postmaster,
+            GucFlags::default(),
+        );
+    }
+    GucRegistry::define_int_guc(
+        c"persona.history_limit",
+        c"Sets how many of a shopper's newest events a search reads.",
+        c"200 holds all of 99 % of real histories; more costs time at each search.",
+        &HISTORY_LIMIT,
+        0,
+        10_000,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"persona.maintenance_memory",
+        c"Sets the memory that a refresh may use for statistics.",
+        c"Above it, rare pairs of items are forgotten first, and a NOTICE says so.",
+        &MAINTENANCE_MEMORY,
+        16 * 1024,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"persona.threads",
+        c"Sets how many threads embed texts in bulk.",
+        c"1 runs on the backend's own thread and starts none.",
+        &THREADS,
+        1,
+        64,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"persona.precision",
+        c"Sets the arithmetic of the encoder.",
+        c"auto is f32; int8 is faster and stays within a cosine of 0.98 of it.",
+        &PRECISION,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"persona.device",
+        c"Sets where the encoder runs: auto or cpu.",
+        c"",
+        &DEVICE,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    // SAFETY: called once, after the settings above exist; the string is static.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"persona".as_ptr()) };
+}
+
+/// A string setting as Rust text; empty counts as unset.
+pub fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {
+    setting.get().and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+}

@@ -1,0 +1,40 @@
+//! The door to Postgres, and the only folder that knows it.
+//!
+//! A call comes in through `api`, which parses, calls the engine and maps the answer. The engine asks its questions
+//! through the port `crate::store::Store`; `store` answers them over SPI. Three rules hold everywhere here:
+//!
+//! * what is the shop's (items, events) is read under the caller's id; what is ours (companion tables) under their
+//!   owner's id, with a pinned search path (`identity`);
+//! * what only reads is read with the caller's snapshot, so that one call sees one state of the database (`spi`);
+//! * every error leaves with a SQLSTATE and a hint (`error`), every loop asks for interrupts (`interrupt`).
+
+mod activity;
+mod api;
+mod catalog;
+mod companion;
+mod error;
+mod filter;
+mod guc;
+mod identity;
+mod interrupt;
+mod refresh;
+mod session;
+mod spi;
+mod store;
+mod tsvector;
+mod vector;
+
+use pgrx::prelude::*;
+
+pgrx::pg_module_magic!();
+
+pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
+
+#[allow(non_snake_case)]
+#[pg_guard]
+extern "C-unwind" fn _PG_init() {
+    guc::define();
+    activity::init();
+    session::preload();
+}

@@ -1,0 +1,311 @@
+//! Refresh: what is new or changed gets words and vectors, new events are folded into statistics.
+
+use super::catalog::Catalog;
+use super::companion::{self, Document, ident};
+use super::identity::Acting;
+use super::interrupt::Backend;
+use super::spi::{self, Arg, Mode};
+use super::vector::{self, HalfVec};
+use super::{guc, session};
+use crate::control::Control;
+use crate::embed::Role;
+use crate::error::Result;
+use crate::event::Kind;
+use crate::retrieve::together::{Pairs, Settings};
+use crate::rank::weights;
+use pgrx::pg_sys;
+use serde::Deserialize;
+use std::time::Instant;
+
+/// What a step did.
+pub struct Step {
+    pub name: &'static str,
+    pub rows: i64,
+    pub seconds: f64,
+}
+
+/// Options of `refresh`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Texts embedded before a step of `persona.work` ends, 1 to 100,000. Default: 256.
+    pub batch: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { batch: 256 }
+    }
+}
+
+/// Texts that are read, embedded and written at once.
+const AT_ONCE: usize = 64;
+
+/// A catalog being refreshed by its owner.
+pub struct Refresh<'a> {
+    catalog: &'a Catalog,
+    control: Backend,
+}
+
+impl<'a> Refresh<'a> {
+    /// Starts; another refresh of the catalog is waited for.
+    pub fn new(catalog: &'a Catalog) -> Result<Refresh<'a>> {
+        let _owner = Acting::as_owner(catalog.owner());
+        spi::execute(&format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", catalog.companion))?;
+        Ok(Refresh { catalog, control: Backend })
+    }
+
+    /// Runs a step and tells what it did.
+    pub fn step(&self, name: &'static str, work: impl FnOnce(&Self) -> Result<i64>) -> Result<Step> {
+        let started = Instant::now();
+        let rows = work(self)?;
+        let step = Step { name, rows, seconds: started.elapsed().as_secs_f64() };
+        pgrx::notice!("refresh of {}: {name}: {rows} rows in {:.1} s", self.catalog.name, step.seconds);
+        Ok(step)
+    }
+
+    /// Brings the companion's rows in line with the items: missing, changed behind the trigger's back, gone.
+    pub fn words(&self) -> Result<i64> {
+        let _owner = Acting::as_owner(self.catalog.owner());
+        let (c, key) = (self.catalog, ident(&self.catalog.key));
+        self.control.progress("words", 0, 0);
+        let gone = spi::run(
+            &format!("DELETE FROM {} c WHERE NOT EXISTS (SELECT FROM {} i WHERE i.{key} {} c.key)", c.companion, c.name, c.key_equal),
+            &[],
+        )?;
+        // A trigger keeps a table's words; a view has none, and then every row is looked at.
+        let triggered = matches!(c.kind.as_str(), "r" | "p");
+        let missing = if triggered {
+            format!("FROM {} i WHERE NOT EXISTS (SELECT FROM {} x WHERE x.key {} i.{key})", c.name, c.companion, c.key_equal)
+        } else {
+            format!("FROM {} i", c.name)
+        };
+        let written = spi::run(&companion::upsert(c, &missing)?, &[])?;
+        Ok((gone + written) as i64)
+    }
+
+    /// How many items wait for a vector of the catalog's model.
+    pub fn pending(&self) -> Result<i64> {
+        let encoder = session::encoder(&self.catalog.model)?;
+        let _owner = Acting::as_owner(self.catalog.owner());
+        let sql = format!("SELECT count(*) FROM {} c WHERE {}", self.catalog.companion, PENDING);
+        let identity = session::identity(&encoder);
+        Ok(spi::first(Mode::Write, &sql, &[Arg::of(identity)], |row| row.need(1))?.unwrap_or(0))
+    }
+
+    /// Embeds at most `most` items that wait; how many it embedded.
+    pub fn vectors(&self, most: usize) -> Result<i64> {
+        let c = self.catalog;
+        let encoder = session::encoder(&c.model)?;
+        let identity = session::identity(&encoder);
+        let total = self.pending()?.min(most as i64);
+        let document = Document::of(c)?;
+        let next = format!(
+            "SELECT w.id, w.hash, {text} FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {PENDING} ORDER BY c.id LIMIT $2) w
+             JOIN {items} i ON i.{key} {equal} w.key",
+            text = document.text,
+            companion = c.companion,
+            items = c.name,
+            key = ident(&c.key),
+            equal = c.key_equal,
+        );
+        let write = format!(
+            "UPDATE {} c SET embedding = w.embedding, embedded = w.hash, model = $1
+             FROM unnest($2, $3, $4) w(id, embedding, hash) WHERE c.id = w.id",
+            c.companion
+        );
+        let mut done = 0;
+        while done < total {
+            let batch = AT_ONCE.min((total - done) as usize);
+            self.control.check()?;
+            let owner = Acting::as_owner(c.owner());
+            let rows = spi::query(Mode::Write, &next, &[Arg::of(identity.as_str()), Arg::of(batch as i64)], |row| {
+                Ok((row.need::<i64>(1)?, row.need::<Vec<u8>>(2)?, row.need::<String>(3)?))
+            })?;
+            if rows.is_empty() {
+                break;
+            }
+            let texts: Vec<&str> = rows.iter().map(|(_, _, text)| text.as_str()).collect();
+            let vectors = session::embed(&encoder, &texts, Role::Document, &self.control)?;
+            let dimension = encoder.info().dimension;
+            let ids: Vec<i64> = rows.iter().map(|(id, _, _)| *id).collect();
+            let halves: Vec<HalfVec> = vectors.chunks(dimension).map(|v| HalfVec(v.to_vec())).collect();
+            let hashes: Vec<Vec<u8>> = rows.iter().map(|(_, hash, _)| hash.clone()).collect();
+            spi::run(&write, &[Arg::of(identity.as_str()), Arg::of(ids), Arg::of(halves), Arg::of(hashes)])?;
+            drop(owner);
+            done += rows.len() as i64;
+            self.control.progress("vectors", done as u64, total as u64);
+        }
+        Ok(done)
+    }
+
+    /// Builds the vector index once there are vectors to build it from: so it is built at once, not row by row.
+    pub fn index(&self) -> Result<i64> {
+        let c = self.catalog;
+        let owner = Acting::as_owner(c.owner());
+        owner.set(c"maintenance_work_mem", &format!("{}kB", guc::MAINTENANCE_MEMORY.get()));
+        let sql = "SELECT count(*) FROM pg_index x JOIN pg_class k ON k.oid = x.indexrelid JOIN pg_am m ON m.oid = k.relam
+             WHERE x.indrelid = $1::regclass AND m.amname = 'hnsw'";
+        let there: i64 = spi::first(Mode::Write, sql, &[Arg::of(c.companion.as_str())], |row| row.need(1))?.unwrap_or(0);
+        if there > 0 {
+            return Ok(0);
+        }
+        let types = vector::types()?;
+        self.control.progress("index", 0, 0);
+        spi::execute(&format!("CREATE INDEX ON {} USING hnsw (embedding {}.halfvec_cosine_ops)", c.companion, types.schema))?;
+        spi::execute(&format!("ANALYZE {}", c.companion))?;
+        Ok(1)
+    }
+
+    /// Counts words: in how many items each stands, and how long items are.
+    pub fn terms(&self) -> Result<i64> {
+        let c = self.catalog;
+        let _owner = Acting::as_owner(c.owner());
+        self.control.progress("terms", 0, 0);
+        spi::run(&format!("DELETE FROM {}", c.terms), &[])?;
+        let inner = companion::literal(&format!("SELECT lexemes FROM {}", c.companion));
+        let sql = format!(
+            "INSERT INTO {} (lexeme, documents, length)
+             SELECT word, ndoc, NULL FROM ts_stat({inner}) WHERE octet_length(word) <= 2000
+             UNION ALL SELECT '', count(*), sum(length::float8) FROM {}",
+            c.terms, c.companion
+        );
+        let words = spi::run(&sql, &[])?;
+        spi::execute(&format!("ANALYZE {}", c.terms))?;
+        Ok(words as i64)
+    }
+
+    /// Folds the behaviour tables into each item's record.
+    pub fn stats(&self) -> Result<i64> {
+        let c = self.catalog;
+        let _owner = Acting::as_owner(c.owner());
+        self.control.progress("stats", 0, 0);
+        spi::run(&format!("DELETE FROM {}", c.stats), &[])?;
+        let Some(events) = self.events()? else { return Ok(0) };
+        let count = |kind: Kind| format!("count(*) FILTER (WHERE e.kind = '{}')", kind.name());
+        let half = weights::POPULARITY_DAYS * 86_400.0;
+        // One shopper counts once for an item, by what says most: nobody makes a best-seller alone.
+        let sql = format!(
+            "WITH e AS MATERIALIZED ({events}), newest AS (SELECT max(e.at) AS at FROM e),
+             best AS (
+                SELECT e.id, e.shopper, max(e.weight * power(0.5, extract(epoch FROM n.at - e.at)::float8 / {half})) AS weight
+                FROM e, newest n WHERE e.weight > 0 GROUP BY 1, 2),
+             liked AS (SELECT b.id, sum(b.weight) AS popularity FROM best b GROUP BY 1),
+             counted AS (
+                SELECT e.id, count(DISTINCT e.shopper) AS shoppers, count(*) AS events, {views} AS views, {clicks} AS clicks,
+                    {carts} AS carts, {purchases} AS purchases, {returns} AS returns, max(e.at) AS last
+                FROM e GROUP BY 1)
+             INSERT INTO {stats}
+             SELECT n.id, n.shoppers, n.events, n.views, n.clicks, n.carts, n.purchases, n.returns,
+                COALESCE(l.popularity, 0)::real, n.last FROM counted n LEFT JOIN liked l USING (id)
+             UNION ALL
+             SELECT 0, (SELECT count(DISTINCT e.shopper) FROM e), sum(n.events), sum(n.views), sum(n.clicks), sum(n.carts),
+                sum(n.purchases), sum(n.returns), COALESCE((SELECT max(l.popularity) FROM liked l), 0)::real, max(n.last)
+             FROM counted n HAVING count(*) > 0",
+            views = count(Kind::View),
+            clicks = count(Kind::Click),
+            carts = count(Kind::Cart),
+            purchases = count(Kind::Purchase),
+            returns = count(Kind::Return),
+            stats = c.stats,
+        );
+        let rows = spi::run(&sql, &[])?;
+        spi::execute(&format!("ANALYZE {}", c.stats))?;
+        Ok((rows as i64 - 1).max(0))
+    }
+
+    /// Counts what goes together within shoppers' histories.
+    pub fn pairs(&self) -> Result<i64> {
+        let c = self.catalog;
+        let _owner = Acting::as_owner(c.owner());
+        self.control.progress("pairs", 0, 0);
+        spi::run(&format!("DELETE FROM {}", c.pairs), &[])?;
+        let Some(events) = self.events()? else { return Ok(0) };
+        // A pair in the map takes some 48 bytes; half of the memory is for it, half for what is made of it.
+        let most = (guc::MAINTENANCE_MEMORY.get() as usize * 1024 / 96).max(1000);
+        let mut pairs = Pairs::new(Settings { most, min_shoppers: self.min_shoppers()?, ..weights::PAIRS });
+        let sql = format!("SELECT s.shopper, s.id, s.weight FROM ({events}) s WHERE s.weight > 0 ORDER BY s.shopper, s.at, s.id");
+        let mut history: Vec<(i64, f64)> = Vec::new();
+        let mut shopper: Option<String> = None;
+        spi::stream(&sql, &[], 4096, |rows| {
+            for row in rows {
+                let next: Option<String> = row.get(1);
+                if next != shopper {
+                    pairs.add(&history);
+                    history.clear();
+                    shopper = next;
+                }
+                history.push((row.need(2)?, row.need(3)?));
+            }
+            self.control.check()
+        })?;
+        pairs.add(&history);
+        if pairs.pruned {
+            pgrx::notice!("pairs of few shoppers were forgotten to stay within persona.maintenance_memory");
+        }
+        let rows = pairs.finish(&self.control)?;
+        let sql = format!("INSERT INTO {} (id, others, weights) VALUES ($1, $2, $3)", c.pairs);
+        for (done, (id, others)) in rows.iter().enumerate() {
+            if done % 256 == 0 {
+                self.control.check()?;
+                self.control.progress("pairs", done as u64, rows.len() as u64);
+            }
+            let (ids, weights): (Vec<i64>, Vec<f32>) = others.iter().copied().unzip();
+            spi::run(&sql, &[Arg::of(*id), Arg::of(ids), Arg::of(weights)])?;
+        }
+        spi::execute(&format!("ANALYZE {}", c.pairs))?;
+        Ok(rows.len() as i64)
+    }
+
+    /// Fewest shoppers of a pair: where row-level security guards the events, one shopper's pair would show through.
+    fn min_shoppers(&self) -> Result<u32> {
+        let guarded = self.catalog.events.iter().map(|e| {
+            let sql = "SELECT relrowsecurity FROM pg_class WHERE oid = $1";
+            spi::first(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(e.relation))], |row| row.need::<bool>(1))
+        });
+        let guarded = guarded.collect::<Result<Vec<_>>>()?.into_iter().any(|g| g == Some(true));
+        Ok(self.catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
+    }
+
+    /// All behaviour as `(id, shopper, at, kind, weight)`, as the catalog's owner sees it; `None` without tables.
+    fn events(&self) -> Result<Option<String>> {
+        let c = self.catalog;
+        let mut parts = Vec::new();
+        for source in &c.events {
+            let kinds = source.kinds()?;
+            let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
+            let word = source.kind.as_ref().map_or_else(
+                || format!("{}::text", companion::literal(&fixed)),
+                |k| format!("e.{}::text", ident(k)),
+            );
+            // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
+            let mut names = String::new();
+            let mut weights = String::new();
+            let own = kinds.words().map(|(word, kind, weight)| (companion::literal(word), kind, weight));
+            let ours = Kind::ALL.into_iter().map(|kind| (companion::literal(kind.name()), kind, kind.weight()));
+            for (word, kind, weight) in own.chain(ours) {
+                names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
+                weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
+            }
+            parts.push(format!(
+                "SELECT c.id, e.{user}::text AS shopper, e.{at}::timestamptz AS at,
+                    CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END AS kind,
+                    (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight
+                 FROM {events} e JOIN {companion} c ON c.key {equal} e.{item}
+                 CROSS JOIN LATERAL (SELECT {word}) w(word)
+                 WHERE e.{at} IS NOT NULL AND e.{user} IS NOT NULL",
+                user = ident(&source.user_id),
+                at = ident(&source.at),
+                events = source.name,
+                companion = c.companion,
+                equal = c.key_equal,
+                item = ident(&source.item_id),
+                view = Kind::View.weight(),
+            ));
+        }
+        Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
+    }
+}
+
+/// An item whose vector is missing, of an older text, or of another model (`$1`).
+const PENDING: &str = "(c.embedded IS DISTINCT FROM c.hash OR c.model IS DISTINCT FROM $1)";

@@ -1,0 +1,385 @@
+//! The port's Postgres side: the engine's questions as SQL.
+//!
+//! Behaviour and items are read as the caller; companion tables as their owner. What the caller may see of the items
+//! (the filter, row-level security, a partition) is asked of the items themselves, under the caller's id, inside every
+//! source's limit.
+
+use super::catalog::Catalog;
+use super::companion::{columns, ident};
+use super::identity::{self, Acting, Owner};
+use super::spi::{self, Arg, Mode};
+use super::tsvector::TsVector;
+use super::{filter, guc, vector};
+use crate::catalog::filter::Filter;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::retrieve::lexical::{self, Bm25, Term};
+use crate::store::{Item, Scope, Store, Whole};
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys;
+use std::collections::{HashMap, HashSet};
+
+/// Up to so many items are named one by one; a wider filter is checked batch by batch.
+const NAMED: i64 = 20_000;
+
+/// Answers questions about one catalog for one call.
+pub struct PgStore<'a> {
+    catalog: &'a Catalog,
+    /// Conditions of the filter on `i`, and what they bind from `$2` on.
+    filter: (String, Vec<Arg>),
+    /// The identity that vectors have to bear.
+    identity: String,
+}
+
+impl<'a> PgStore<'a> {
+    /// A store for one call; refuses a filter that does not fit the columns.
+    pub fn new(catalog: &'a Catalog, wanted: &Filter, identity: &str) -> Result<PgStore<'a>> {
+        let filter = if wanted.is_empty() {
+            ("true".to_owned(), Vec::new())
+        } else {
+            filter::sql(wanted, &columns(catalog.asked())?, &catalog.asked.name, 2)?
+        };
+        Ok(PgStore { catalog, filter, identity: identity.to_owned() })
+    }
+
+    fn owner(&self) -> Acting {
+        Acting::as_owner(self.catalog.owner())
+    }
+
+    /// What the caller's filter and rights leave of the items.
+    pub fn scope(&self) -> Result<Scope> {
+        let catalog = self.catalog;
+        if self.filter.0 == "true" && !catalog.is_part() && !identity::rows_hidden(catalog.asked())? {
+            return Ok(Scope::All);
+        }
+        // The keys travel as the array that they are: no conversion, whatever their type.
+        let (condition, bound) = &self.filter;
+        let sql = format!(
+            "SELECT pg_catalog.array_agg(s.k), pg_catalog.count(*) FROM (SELECT i.{} AS k FROM {} i WHERE {condition} LIMIT $1) s",
+            ident(&catalog.key),
+            catalog.asked.name,
+        );
+        let mut args = vec![Arg::of(NAMED + 1)];
+        args.extend(bound);
+        let found = spi::first(Mode::ReadCustom, &sql, &args, |row| Ok((row.keep(1), row.need::<i64>(2)?)))?;
+        Ok(match found {
+            Some((_, count)) if count > NAMED => Scope::Wide,
+            Some((Some(keys), _)) => Scope::Only(self.ids_of(keys)?),
+            _ => Scope::Only(Vec::new()),
+        })
+    }
+
+    /// The numbers of items by an array of their keys.
+    fn ids_of(&self, keys: pg_sys::Datum) -> Result<Vec<i64>> {
+        let _owner = self.owner();
+        let sql = format!("SELECT c.id FROM {} c WHERE c.key {} ANY ($1)", self.catalog.companion, self.catalog.key_equal);
+        let keys = Arg::raw(pg_sys::Oid::from(self.catalog.key_array), Some(keys));
+        spi::query(Mode::ReadCustom, &sql, &[keys], |row| row.need(1))
+    }
+
+    /// The item with a key as ranking sees it; `None` where the catalog does not know it yet.
+    ///
+    /// Called for each row of a SELECT, so it only changes the user: every name in it is qualified.
+    pub fn item(&self, key: pg_sys::Datum, words: &Bm25) -> Result<Option<Item>> {
+        let _owner = Owner::of(self.catalog.owner());
+        let sql = format!(
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model
+             FROM {} c LEFT JOIN {} s ON s.id OPERATOR(pg_catalog.=) c.id WHERE c.key {} $1",
+            self.catalog.companion, self.catalog.stats, self.catalog.key_equal
+        );
+        let key = Arg::raw(pg_sys::Oid::from(self.catalog.key_oid), Some(key));
+        spi::first(Mode::Read, &sql, &[key], |row| self.read_item(row, words))
+    }
+
+    /// Runs `row` on the items' rows, as the caller sees them, in the order of the numbers: `(number, datum of i)`.
+    pub fn rows<T>(&self, ids: &[i64], shown: &str, mut row: impl FnMut(i64, &spi::Row) -> Result<T>) -> Result<Vec<T>> {
+        let key = ident(&self.catalog.key);
+        let sql = format!("SELECT c.key, c.id FROM {} c WHERE c.id = ANY ($1)", self.catalog.companion);
+        let sql = format!(
+            "SELECT pg_catalog.array_agg(s.key ORDER BY o.n), pg_catalog.array_agg(s.id ORDER BY o.n)
+             FROM pg_catalog.unnest($1) WITH ORDINALITY o(id, n) JOIN ({sql}) s USING (id)"
+        );
+        let owner = self.owner();
+        let found = spi::first(Mode::Read, &sql, &[Arg::of(ids.to_vec())], |row| Ok((row.keep(1), row.keep(2))))?;
+        drop(owner);
+        let Some((Some(keys), Some(ids))) = found else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT {shown}, k.id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k(key, id, n)
+             JOIN {} i ON i.{key} {} k.key ORDER BY k.n",
+            self.catalog.asked.name, self.catalog.key_equal
+        );
+        let args = [Arg::raw(pg_sys::Oid::from(self.catalog.key_array), Some(keys)), Arg::raw(pg_sys::INT8ARRAYOID, Some(ids))];
+        spi::query(Mode::Read, &sql, &args, |found| row(found.need(2)?, found))
+    }
+
+    /// The first `n` items in scope of a source that gives its best `m` for any `m`.
+    fn filtered(&self, n: usize, scope: &Scope, source: impl Fn(usize) -> Result<Vec<i64>>) -> Result<Vec<i64>> {
+        if *scope != Scope::Wide {
+            return source(n);
+        }
+        let mut asked = n.saturating_mul(2);
+        loop {
+            let all = source(asked)?;
+            let mut within = self.within(&all, scope)?;
+            if within.len() >= n || all.len() < asked {
+                within.truncate(n);
+                return Ok(within);
+            }
+            asked = asked.saturating_mul(4);
+        }
+    }
+
+    /// A condition on `c.id`, and its argument, where the scope names its items.
+    fn named(scope: &Scope, place: usize) -> (String, Option<Arg>) {
+        match scope {
+            Scope::Only(ids) => (format!("c.id = ANY (${place})"), Some(Arg::of(ids.clone()))),
+            Scope::All | Scope::Wide => ("true".into(), None),
+        }
+    }
+}
+
+fn seconds(at: TimestampWithTimeZone) -> f64 {
+    // Postgres counts microseconds from 2000-01-01.
+    i64::from(at) as f64 / 1e6 + 946_684_800.0
+}
+
+fn timestamp(seconds: f64) -> Result<TimestampWithTimeZone> {
+    let micros = ((seconds - 946_684_800.0) * 1e6) as i64;
+    TimestampWithTimeZone::try_from(micros).map_err(|_| Error::NotFinite { what: "the time".into() })
+}
+
+impl Store for PgStore<'_> {
+    fn words(&self, query: &str) -> Result<Bm25> {
+        let _owner = self.owner();
+        let sql = format!(
+            "SELECT q.lexeme, COALESCE(t.documents, 0), w.documents, w.length
+             FROM pg_catalog.unnest(pg_catalog.to_tsvector($1::pg_catalog.regconfig, $2)) q(lexeme)
+             LEFT JOIN {terms} t ON t.lexeme = q.lexeme LEFT JOIN {terms} w ON w.lexeme = ''",
+            terms = self.catalog.terms
+        );
+        let config = self.catalog.text_search.clone();
+        let rows = spi::query(Mode::Read, &sql, &[Arg::of(config), Arg::of(query)], |row| {
+            let lexeme: String = row.need(1)?;
+            Ok((lexeme, row.need::<i64>(2)?, row.get::<i64>(3).unwrap_or(0), row.get::<f64>(4).unwrap_or(0.0)))
+        })?;
+        let average = rows.first().map_or(0.0, |(_, _, total, length)| length / (*total).max(1) as f64);
+        let terms = rows
+            .into_iter()
+            .map(|(lexeme, documents, total, _)| Term { lexeme, idf: lexical::idf(documents as f64, total as f64) })
+            .collect();
+        Ok(Bm25 { terms, average })
+    }
+
+    fn whole(&self) -> Result<Whole> {
+        let _owner = self.owner();
+        let sql = format!("SELECT s.popularity, s.last FROM {} s WHERE s.id = 0", self.catalog.stats);
+        let whole = spi::first(Mode::Read, &sql, &[], |row| {
+            Ok(Whole { popularity: f64::from(row.need::<f32>(1)?), newest: row.get(2).map(seconds) })
+        })?;
+        Ok(whole.unwrap_or_default())
+    }
+
+    fn history(&self, user_id: &str, at: f64, session: Option<&str>) -> Result<Vec<Event>> {
+        let limit = guc::HISTORY_LIMIT.get();
+        let at = timestamp(at)?;
+        let mut events: Vec<(String, Event)> = Vec::new();
+        for source in &self.catalog.events {
+            identity::need_select(pg_sys::Oid::from(source.relation), &source.name, &source.columns())?;
+            let kinds = source.kinds()?;
+            let column = |name: &Option<String>| name.as_ref().map_or("NULL".to_owned(), |n| format!("e.{}", ident(n)));
+            let sql = format!(
+                "SELECT e.{item}::pg_catalog.text, e.{at}::pg_catalog.timestamptz, {kind}::pg_catalog.text, {session}::pg_catalog.text
+                 FROM {events} e
+                 WHERE e.{user} OPERATOR(pg_catalog.=) $1::pg_catalog.text::{user_type} AND e.{at} OPERATOR(pg_catalog.<=) $2
+                   AND e.{item} IS NOT NULL
+                 ORDER BY e.{at} DESC, e.{item} LIMIT $3",
+                item = ident(&source.item_id),
+                at = ident(&source.at),
+                kind = column(&source.kind),
+                session = column(&source.session),
+                events = source.name,
+                user = ident(&source.user_id),
+                user_type = source.user_type,
+            );
+            let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
+            let args = [Arg::of(user_id), Arg::of(at), Arg::of(i64::from(limit))];
+            events.extend(spi::query(Mode::Read, &sql, &args, |row| {
+                let word: Option<String> = row.get(3);
+                let (kind, weight) = kinds.of(word.as_deref().unwrap_or(&fixed));
+                let own: Option<String> = row.get(4);
+                let in_session = session.is_some() && own.as_deref() == session;
+                Ok((row.need(1)?, Event { item: 0, at: seconds(row.need(2)?), kind, weight, in_session }))
+            })?);
+        }
+        events.sort_by(|a, b| b.1.at.total_cmp(&a.1.at));
+        events.truncate(limit.max(0) as usize);
+        let keys: Vec<String> = events.iter().map(|(key, _)| key.clone()).collect();
+        let numbers = self.numbers(&keys)?;
+        let known = |(key, event): (String, Event)| numbers.get(&key).map(|id| Event { item: *id, ..event });
+        Ok(events.into_iter().filter_map(known).collect())
+    }
+
+    fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>> {
+        let _owner = self.owner();
+        let sql = format!(
+            "SELECT c.id, c.embedding FROM {} c WHERE c.id = ANY ($1) AND c.model = $2 AND c.embedding IS NOT NULL",
+            self.catalog.companion
+        );
+        let args = [Arg::of(items.to_vec()), Arg::of(self.identity.as_str())];
+        let rows = spi::query(Mode::Read, &sql, &args, |row| {
+            // SAFETY: the column is a halfvec.
+            Ok((row.need(1)?, row.datum(2).map(|d| unsafe { vector::read_halfvec(d) }).unwrap_or_default()))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
+        let _owner = self.owner();
+        let sql = format!("SELECT p.id, p.others, p.weights FROM {} p WHERE p.id = ANY ($1)", self.catalog.pairs);
+        let rows = spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| {
+            let (others, weights): (Vec<i64>, Vec<f32>) = (row.need(2)?, row.need(3)?);
+            Ok((row.need(1)?, others.into_iter().zip(weights).collect()))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let (condition, named) = Self::named(scope, 5);
+        // Any word makes a match; which matches are kept, the score decides.
+        let query = words.terms.iter().map(|t| format!("'{}'", t.lexeme.replace('\\', "\\\\").replace('\'', "''")));
+        let query = query.collect::<Vec<_>>().join(" | ");
+        let sql = format!(
+            "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id
+             WHERE c.lexemes @@ $1::tsquery AND {condition}
+             ORDER BY persona._bm25(c.lexemes, c.length, $2) + $3 * ln(1 + COALESCE(s.popularity, 0)) DESC, c.id LIMIT $4",
+            self.catalog.companion, self.catalog.stats
+        );
+        let packed = words.to_bytes();
+        let prior = prior * words.bound() / self.whole()?.popularity.ln_1p().max(1.0);
+        self.filtered(n, scope, |m| {
+            let _owner = self.owner();
+            let mut args = vec![Arg::of(query.as_str()), Arg::of(packed.as_slice()), Arg::of(prior), Arg::of(m as i64)];
+            args.extend(named);
+            spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
+        })
+    }
+
+    fn dense(&self, vector: &[f32], n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let types = vector::types()?;
+        let (condition, named) = Self::named(scope, 4);
+        // Where the items are named, every one of them is compared: an index would stop before the last of them.
+        let exact = if named.is_some() { " + 0" } else { "" };
+        let sql = format!(
+            "SELECT c.id FROM {} c WHERE c.embedding IS NOT NULL AND c.model = $2 AND {condition}
+             ORDER BY (c.embedding OPERATOR({}.<=>) $1){exact} LIMIT $3",
+            self.catalog.companion, types.schema
+        );
+        let found = self.filtered(n, scope, |m| {
+            let owner = self.owner();
+            owner.set(c"hnsw.ef_search", &m.clamp(100, 1000).to_string());
+            owner.set(c"hnsw.iterative_scan", "strict_order");
+            owner.set(c"hnsw.max_scan_tuples", "100000");
+            let mut args = vec![vector::halfvec_arg(vector, &types), Arg::of(self.identity.as_str()), Arg::of(m as i64)];
+            args.extend(named);
+            spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
+        })?;
+        if found.is_empty() {
+            self.need_identity()?;
+        }
+        Ok(found)
+    }
+
+    fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let (condition, named) = Self::named(scope, 2);
+        let sql = format!(
+            "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE {condition}
+             ORDER BY COALESCE(s.popularity, 0) DESC, c.id LIMIT $1",
+            self.catalog.companion, self.catalog.stats
+        );
+        self.filtered(n, scope, |m| {
+            let _owner = self.owner();
+            let mut args = vec![Arg::of(m as i64)];
+            args.extend(named);
+            spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
+        })
+    }
+
+    fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>> {
+        let seen: HashSet<i64> = match scope {
+            Scope::All => return Ok(items.to_vec()),
+            Scope::Only(ids) => ids.iter().copied().collect(),
+            Scope::Wide => {
+                let (condition, bound) = &self.filter;
+                let owner = self.owner();
+                let sql = format!("SELECT array_agg(c.key) FROM {} c WHERE c.id = ANY ($1)", self.catalog.companion);
+                let keys = spi::first(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| Ok(row.keep(1)))?.flatten();
+                drop(owner);
+                let sql = format!(
+                    "SELECT pg_catalog.array_agg(i.{key}) FROM {} i WHERE i.{key} {} ANY ($1) AND {condition}",
+                    self.catalog.asked.name,
+                    self.catalog.key_equal,
+                    key = ident(&self.catalog.key),
+                );
+                let mut args = vec![Arg::raw(pg_sys::Oid::from(self.catalog.key_array), keys)];
+                args.extend(bound);
+                let passed = spi::first(Mode::ReadCustom, &sql, &args, |row| Ok(row.keep(1)))?.flatten();
+                passed.map_or(Ok(Vec::new()), |keys| self.ids_of(keys))?.into_iter().collect()
+            }
+        };
+        Ok(items.iter().copied().filter(|id| seen.contains(id)).collect())
+    }
+
+    fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>> {
+        let _owner = self.owner();
+        let sql = format!(
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model
+             FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE c.id = ANY ($1)",
+            self.catalog.companion, self.catalog.stats
+        );
+        spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| self.read_item(row, words))
+    }
+}
+
+impl PgStore<'_> {
+    /// Columns id, lexemes, length, embedding, popularity, model.
+    fn read_item(&self, row: &spi::Row, words: &Bm25) -> Result<Item> {
+        let score = row.datum(2).filter(|_| !words.terms.is_empty()).map_or(0.0, |datum| {
+            // SAFETY: the column is a tsvector, and the row lives as long as this call.
+            let lexemes = unsafe { TsVector::open(datum) };
+            words.score(|lexeme| lexemes.find(lexeme), f64::from(row.get::<f32>(3).unwrap_or(0.0)))
+        });
+        let same = row.get::<&str>(6) == Some(self.identity.as_str());
+        Ok(Item {
+            id: row.need(1)?,
+            words: score,
+            // SAFETY: the column is a halfvec.
+            vector: row.datum(4).filter(|_| same).map(|datum| unsafe { vector::read_halfvec(datum) }),
+            popularity: f64::from(row.get::<f32>(5).unwrap_or(0.0)),
+        })
+    }
+
+    /// The numbers of items by their keys as text.
+    fn numbers(&self, keys: &[String]) -> Result<HashMap<String, i64>> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let _owner = self.owner();
+        let sql = format!(
+            "SELECT c.key::text, c.id FROM {} c WHERE c.key {} ANY ($1::text[]::{}[])",
+            self.catalog.companion, self.catalog.key_equal, self.catalog.key_type
+        );
+        Ok(spi::query(Mode::Read, &sql, &[Arg::of(keys.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?.into_iter().collect())
+    }
+
+    /// Vectors that are all of another model are an error, not a silent lexical search.
+    fn need_identity(&self) -> Result<()> {
+        let _owner = self.owner();
+        let sql = format!("SELECT c.model FROM {} c WHERE c.embedding IS NOT NULL LIMIT 1", self.catalog.companion);
+        match spi::first(Mode::Read, &sql, &[], |row| row.need::<String>(1))? {
+            Some(other) if other != self.identity => {
+                Err(Error::VectorIdentity { left: format!("model {other}"), right: format!("model {}", self.identity) })
+            }
+            _ => Ok(()),
+        }
+    }
+}

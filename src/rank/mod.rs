@@ -1,0 +1,3 @@
+//! Order: from what is known of an item to its explained score.
+
+pub mod weights;

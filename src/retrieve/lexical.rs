@@ -1,0 +1,134 @@
+//! BM25 over fields: how well an item's words answer the query's.
+//!
+//! Robertson and Zaragoza, *The Probabilistic Relevance Framework: BM25 and Beyond* (2009), the simple field form: a
+//! word counts in each field with the field's weight, and so does the field's length.
+
+/// Term frequency saturation.
+pub const K1: f64 = 1.2;
+/// Length normalisation.
+pub const B: f64 = 0.75;
+/// Weights of the fields attributes, body, brand and category, title (labels D, C, B, A).
+pub const FIELDS: [f64; 4] = [0.5, 0.5, 2.0, 2.0];
+
+/// A word of the query with its rarity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Term {
+    /// The stemmed word.
+    pub lexeme: String,
+    /// ln(1 + (N − n + ½) / (n + ½)): positive however common the word is.
+    pub idf: f64,
+}
+
+/// A query ready to score items.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bm25 {
+    /// The query's distinct words.
+    pub terms: Vec<Term>,
+    /// The catalog's mean weighted length; 0 where no statistics are kept yet, and then length counts nothing.
+    pub average: f64,
+}
+
+/// Inverse document frequency of a word that stands in `documents` of `total` items.
+pub fn idf(documents: f64, total: f64) -> f64 {
+    let documents = documents.clamp(0.0, total.max(0.0));
+    (1.0 + (total - documents + 0.5) / (documents + 0.5)).ln()
+}
+
+/// The weighted count of a word, or of all words, from its counts by field `[D, C, B, A]`.
+pub fn weighted(counts: [u32; 4]) -> f64 {
+    counts.iter().zip(FIELDS).map(|(count, weight)| f64::from(*count) * weight).sum()
+}
+
+impl Bm25 {
+    /// The score of an item: `find` gives a word's counts by field, `length` is the weighted length.
+    pub fn score(&self, find: impl Fn(&str) -> Option<[u32; 4]>, length: f64) -> f64 {
+        let norm = if self.average > 0.0 { 1.0 - B + B * length / self.average } else { 1.0 };
+        let one = |term: &Term| {
+            find(&term.lexeme).map_or(0.0, |counts| {
+                let frequency = weighted(counts);
+                term.idf * frequency * (K1 + 1.0) / (frequency + K1 * norm)
+            })
+        };
+        self.terms.iter().map(one).sum()
+    }
+
+    /// What no item's score reaches: every word, saturated.
+    pub fn bound(&self) -> f64 {
+        self.terms.iter().map(|term| term.idf * (K1 + 1.0)).sum()
+    }
+
+    /// As bytes, to travel through SQL as one bound value.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.average.to_le_bytes().to_vec();
+        for term in &self.terms {
+            bytes.extend(term.idf.to_le_bytes());
+            bytes.extend((term.lexeme.len() as u32).to_le_bytes());
+            bytes.extend(term.lexeme.as_bytes());
+        }
+        bytes
+    }
+
+    /// What `to_bytes` wrote; `None` for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Bm25> {
+        fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+            let (head, tail) = rest.split_at_checked(N)?;
+            *rest = tail;
+            head.try_into().ok()
+        }
+        let mut rest = bytes;
+        let average = f64::from_le_bytes(take(&mut rest)?);
+        let mut terms = Vec::new();
+        while !rest.is_empty() {
+            let idf = f64::from_le_bytes(take(&mut rest)?);
+            let length = u32::from_le_bytes(take(&mut rest)?) as usize;
+            let (text, tail) = rest.split_at_checked(length)?;
+            rest = tail;
+            terms.push(Term { lexeme: std::str::from_utf8(text).ok()?.to_owned(), idf });
+        }
+        Some(Bm25 { terms, average })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn query(words: &[(&str, f64)], average: f64) -> Bm25 {
+        Bm25 { terms: words.iter().map(|(w, idf)| Term { lexeme: (*w).into(), idf: *idf }).collect(), average }
+    }
+
+    #[test]
+    fn one_word_once_in_the_title_of_an_average_item() {
+        // idf 2, tf' = 2 (title weight), norm 1: 2 · 2 · 2.2 / (2 + 1.2)
+        let score = query(&[("hp", 2.0)], 10.0).score(|_| Some([0, 0, 0, 1]), 10.0);
+        assert!((score - 2.75).abs() < 1e-12, "{score}");
+    }
+
+    #[test]
+    fn idf_is_never_negative() {
+        assert!(idf(10.0, 10.0) > 0.0);
+        assert!(idf(0.0, 0.0) > 0.0);
+        assert!(idf(20.0, 10.0) > 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_come_back(words in proptest::collection::vec(("[a-zäß]{1,12}", 0.0f64..20.0), 0..6), average in 0.0f64..500.0) {
+            let words: Vec<(&str, f64)> = words.iter().map(|(w, i)| (w.as_str(), *i)).collect();
+            let before = query(&words, average);
+            prop_assert_eq!(Bm25::from_bytes(&before.to_bytes()), Some(before));
+        }
+
+        #[test]
+        fn the_bound_bounds(counts in proptest::array::uniform4(0u32..1000), length in 0.0f64..1e5, idf in 0.0f64..20.0) {
+            let query = query(&[("a", idf)], 50.0);
+            prop_assert!(query.score(|_| Some(counts), length) <= query.bound() + 1e-9);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Bm25::from_bytes(&bytes);
+        }
+    }
+}

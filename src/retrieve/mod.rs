@@ -1,0 +1,4 @@
+//! Candidates: which items are worth ranking.
+
+pub mod lexical;
+pub mod together;

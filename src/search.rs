@@ -1,0 +1,196 @@
+//! Search: understand → remember → retrieve → rank.
+//!
+//! A `Question` is what one call knows before it sees an item: the query's words and vector, the shopper. It scores any
+//! item by itself, so `persona.search` and `persona.score` give one item one score.
+
+use crate::catalog::options::{SearchOptions, Source};
+use crate::control::Control;
+use crate::error::Result;
+use crate::linear::dot;
+use crate::parts::{DIMENSIONS, Dimension, Parts};
+use crate::rank::weights;
+use crate::retrieve::lexical::Bm25;
+use crate::shopper::Shopper;
+use crate::store::{Item, Scope, Store, Whole};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// How many candidates the dense source and the history each bring, beside the lexical source's own cap.
+const OTHERS: usize = 200;
+
+/// What the caller asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request<'a> {
+    /// The query; `None` or blank is browsing.
+    pub query: Option<&'a str>,
+    /// The shopper; `None` is somebody unknown.
+    pub user_id: Option<&'a str>,
+    /// The moment of the call, in seconds since 1970-01-01 UTC.
+    pub at: f64,
+    /// The session that is being served.
+    pub session: Option<&'a str>,
+    /// Rows wanted.
+    pub k: usize,
+    /// How to search.
+    pub options: SearchOptions,
+}
+
+/// What a call knows before it sees an item.
+pub struct Question {
+    words: Bm25,
+    vector: Option<Rc<[f32]>>,
+    shopper: Shopper,
+    whole: Whole,
+    weights: [f64; DIMENSIONS.len()],
+    bound: f64,
+}
+
+/// An item with its place in the ranking explained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranked {
+    /// The item's number.
+    pub id: i64,
+    /// Its score by dimension.
+    pub parts: Parts,
+    /// Which sources brought it, joined by `+`.
+    pub source: String,
+}
+
+impl Question {
+    /// Reads the query and the shopper. `vector` is the query's, of length 1; `None` while browsing or without vectors.
+    pub fn ask(store: &dyn Store, request: &Request, vector: Option<Rc<[f32]>>) -> Result<Question> {
+        let query = request.query.map(str::trim).filter(|q| !q.is_empty());
+        let words = query.map_or(Ok(Bm25::default()), |query| store.words(query))?;
+        let whole = store.whole()?;
+        let mut shopper = Shopper::default();
+        if let Some(user_id) = request.user_id {
+            let events = store.history(user_id, request.at, request.session)?;
+            // Decay counts from the newest event where the clock is far past it: an old data set is not all stale.
+            let newest = events.first().map(|e| e.at).into_iter().chain(whole.newest).fold(f64::NEG_INFINITY, f64::max);
+            shopper = Shopper::new(&events, request.at.min(newest), &weights::SHOPPER);
+            let items = shopper.items();
+            if !items.is_empty() {
+                shopper.set_vectors(store.vectors(&items)?);
+                shopper.set_pairs(&store.pairs(&items)?);
+            }
+        }
+        let weights = DIMENSIONS.map(|d| weights::of(d) * request.options.factor(d));
+        Ok(Question { bound: words.bound(), words, vector, shopper, whole, weights })
+    }
+
+    /// The query's words.
+    pub fn words(&self) -> &Bm25 {
+        &self.words
+    }
+
+    /// The score of an item by dimension.
+    pub fn parts(&self, item: &Item) -> Parts {
+        let mut parts = Parts::default();
+        let cosine = |vector: Option<&[f32]>| match (vector, &item.vector) {
+            (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
+            _ => 0.0,
+        };
+        let lexical = if self.bound > 0.0 { item.words / self.bound } else { 0.0 };
+        let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(&self.shopper, v).max(0.0));
+        let popularity =
+            if self.whole.popularity > 0.0 { item.popularity.ln_1p() / self.whole.popularity.ln_1p() } else { 0.0 };
+        let together = self.shopper.together(item.id);
+        for (dimension, weight) in DIMENSIONS.into_iter().zip(self.weights) {
+            let value = match dimension {
+                Dimension::Relevance => weights::LEXICAL * lexical + weights::DENSE * cosine(self.vector.as_deref()),
+                Dimension::Taste => near(Shopper::taste),
+                Dimension::Session => near(Shopper::session),
+                Dimension::Popularity => popularity,
+                Dimension::Together => together / (together + 0.2),
+            };
+            parts.set(dimension, weight * value);
+        }
+        parts
+    }
+}
+
+/// Ranks the candidates: best first, ties by the items' numbers; what `offset` passes over is still in it.
+pub fn search(
+    store: &dyn Store,
+    request: &Request,
+    question: &Question,
+    scope: &Scope,
+    control: &dyn Control,
+) -> Result<Vec<Ranked>> {
+    let candidates = retrieve(store, request, question, scope, control)?;
+    control.check()?;
+    let ids: Vec<i64> = candidates.iter().map(|(id, _)| *id).collect();
+    let sources: HashMap<i64, String> = candidates.into_iter().collect();
+    let mut ranked: Vec<Ranked> = store
+        .items(&ids, &question.words)?
+        .iter()
+        .map(|item| Ranked {
+            id: item.id,
+            parts: question.parts(item),
+            source: sources.get(&item.id).cloned().unwrap_or_default(),
+        })
+        .collect();
+    ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.id.cmp(&b.id)));
+    Ok(ranked)
+}
+
+/// Asks the sources side by side; what is filtered or seen is left out inside each, so that `k` rows remain.
+fn retrieve(
+    store: &dyn Store,
+    request: &Request,
+    question: &Question,
+    scope: &Scope,
+    control: &dyn Control,
+) -> Result<Vec<(i64, String)>> {
+    let options = &request.options;
+    let wanted = request.k + options.offset;
+    let unseen = |id: &i64| !(options.exclude_seen && question.shopper.has_seen(*id));
+    let more = if options.exclude_seen { question.shopper.seen() } else { 0 };
+    let mut found: Vec<(i64, String)> = Vec::new();
+    let mut place: HashMap<i64, usize> = HashMap::new();
+    let mut add = |name: &str, ids: Vec<i64>| {
+        for id in ids.into_iter().filter(unseen) {
+            match place.get(&id) {
+                Some(at) => {
+                    let sources: &mut String = &mut found[*at].1;
+                    if !sources.split('+').any(|s| s == name) {
+                        sources.push('+');
+                        sources.push_str(name);
+                    }
+                }
+                None => {
+                    place.insert(id, found.len());
+                    found.push((id, name.to_owned()));
+                }
+            }
+        }
+        found.len()
+    };
+    let others = OTHERS.max(wanted);
+    let mut count = 0;
+    if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
+        let n = options.candidates.max(wanted) + more;
+        count = add("lexical", store.lexical(&question.words, weights::PRIOR, n, scope)?);
+        control.check()?;
+    }
+    if options.asks(Source::Dense) {
+        let taste = || question.shopper.vector();
+        if let Some(vector) = question.vector.as_deref().map(<[f32]>::to_vec).or_else(taste) {
+            count = add("dense", store.dense(&vector, others + more, scope)?);
+            control.check()?;
+        }
+    }
+    if options.asks(Source::Together) && !question.shopper.is_unknown() {
+        let neighbours: Vec<i64> = question.shopper.neighbours().into_iter().filter(unseen).collect();
+        // In a search, what goes with the history has to answer the query too: it is ranked among the others.
+        let mut within = store.within(&neighbours, scope)?;
+        within.truncate(others);
+        count = add("together", within);
+    }
+    let browsing = request.query.is_none_or(|q| q.trim().is_empty());
+    if browsing || count < wanted {
+        add("popular", store.popular(others + more, scope)?);
+    }
+    Ok(found)
+}
+

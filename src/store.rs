@@ -1,0 +1,66 @@
+//! The port: every question that the engine asks the database.
+//!
+//! Items are known by a number that the catalog gave them. A store answers with one state of the database for the
+//! whole call, under the caller's rights: what the caller may not see does not come back.
+
+use crate::error::Result;
+use crate::event::Event;
+use crate::retrieve::lexical::Bm25;
+use std::collections::HashMap;
+
+/// Which items may come back: all of them, or those that pass a filter and the caller's row-level security.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scope {
+    /// Every item of the catalog.
+    All,
+    /// These items, each known.
+    Only(Vec<i64>),
+    /// Too many to name: the store checks each batch of candidates.
+    Wide,
+}
+
+/// What is known of the catalog as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Whole {
+    /// The largest popularity of an item.
+    pub popularity: f64,
+    /// The newest event, in seconds since 1970-01-01 UTC; `None` without events.
+    pub newest: Option<f64>,
+}
+
+/// An item as ranking sees it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Item {
+    /// Its number in the catalog.
+    pub id: i64,
+    /// BM25 of the query.
+    pub words: f64,
+    /// Its vector, of length 1; `None` until refreshed.
+    pub vector: Option<Vec<f32>>,
+    /// Its popularity, as refreshed: kind-weighted shoppers, newer ones counting more.
+    pub popularity: f64,
+}
+
+/// Answers the engine's questions.
+pub trait Store {
+    /// The query's words with their rarity.
+    fn words(&self, query: &str) -> Result<Bm25>;
+    /// What is known of the whole catalog.
+    fn whole(&self) -> Result<Whole>;
+    /// The shopper's latest events up to `at` (seconds since 1970), newest first; empty for somebody nobody knows.
+    fn history(&self, user_id: &str, at: f64, session: Option<&str>) -> Result<Vec<Event>>;
+    /// Vectors of items; those without one are left out.
+    fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>>;
+    /// What goes with each of the items: others with their weight, 0 to 1.
+    fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>>;
+    /// At most `n` items that hold a word of the query: the best by BM25 plus `prior` times the logarithm of popularity.
+    fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>>;
+    /// At most `n` items, the nearest to the vector first.
+    fn dense(&self, vector: &[f32], n: usize, scope: &Scope) -> Result<Vec<i64>>;
+    /// At most `n` items, the most popular first.
+    fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>>;
+    /// Those of the items that are in scope, in order.
+    fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>>;
+    /// The items as ranking sees them; what is gone is left out.
+    fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>>;
+}
