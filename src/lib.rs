@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
 
 pub mod control;
+pub mod embed;
 pub mod error;
