@@ -1,0 +1,417 @@
+//! What a bundle's configuration files say, checked and brought to one shape.
+//!
+//! Two layouts are read: sentence-transformers (`modules.json` names a transformer, a pooling and perhaps a
+//! normalisation), and a plain Hugging Face model, which is pooled by the mean and not normalised, as
+//! sentence-transformers itself treats one.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::Role;
+use super::bundle::Bundle;
+use crate::error::Result;
+
+/// Every configuration file that decides what a vector is; all are part of its identity.
+pub(super) const FILES: [&str; 6] = [
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "tokenizer_config.json",
+];
+
+/// The families of networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Architecture {
+    /// Devlin et al. 2018, <https://arxiv.org/abs/1810.04805>.
+    Bert,
+    /// Liu et al. 2019, <https://arxiv.org/abs/1907.11692>.
+    Roberta,
+    /// Conneau et al. 2019, <https://arxiv.org/abs/1911.02116>; the same network as RoBERTa.
+    XlmRoberta,
+    /// Sanh et al. 2019, <https://arxiv.org/abs/1910.01108>.
+    DistilBert,
+    /// Warner et al. 2024, <https://arxiv.org/abs/2412.13663>.
+    ModernBert,
+}
+
+impl Architecture {
+    /// As `model_type` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bert => "bert",
+            Self::Roberta => "roberta",
+            Self::XlmRoberta => "xlm-roberta",
+            Self::DistilBert => "distilbert",
+            Self::ModernBert => "modernbert",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Bert, Self::Roberta, Self::XlmRoberta, Self::DistilBert, Self::ModernBert]
+            .into_iter()
+            .find(|known| known.name() == name)
+    }
+}
+
+/// How token vectors become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// Their sum over the square root of their number.
+    MeanSqrtLen,
+    /// The first token's.
+    Cls,
+    /// The last token's.
+    LastToken,
+    /// The largest number in each place.
+    Max,
+}
+
+impl Pooling {
+    /// As sentence-transformers calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::MeanSqrtLen => "mean_sqrt_len_tokens",
+            Self::Cls => "cls",
+            Self::LastToken => "lasttoken",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// The function between the two matrices of the feed-forward part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activation {
+    /// Through the error function.
+    Gelu,
+    /// Through the hyperbolic tangent (`gelu_new`).
+    GeluTanh,
+    Relu,
+}
+
+/// The shape of the network.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    pub(super) architecture: Architecture,
+    pub(super) vocab: usize,
+    pub(super) hidden: usize,
+    pub(super) layers: usize,
+    pub(super) heads: usize,
+    pub(super) intermediate: usize,
+    /// Rows of the position table; for rotary positions the longest text trained on.
+    pub(super) positions: usize,
+    /// Row of the first token's position: RoBERTa leaves the rows up to its padding token out.
+    pub(super) first_position: usize,
+    /// Rows of the token-type table, of which the first is used (and the second for the second text of a pair).
+    pub(super) types: usize,
+    pub(super) eps: f32,
+    pub(super) activation: Activation,
+    pub(super) rotary: Option<Rotary>,
+    /// Labels of a classification head (1 for a cross-encoder), if the bundle has one.
+    pub(super) labels: usize,
+}
+
+/// ModernBERT's positions and its layers that see only their neighbourhood.
+#[derive(Debug, Clone)]
+pub(super) struct Rotary {
+    pub(super) global_theta: f64,
+    pub(super) local_theta: f64,
+    /// For each layer: how many tokens to each side it sees, `None` for all.
+    pub(super) windows: Vec<Option<usize>>,
+    pub(super) norm_bias: bool,
+    pub(super) attention_bias: bool,
+    pub(super) mlp_bias: bool,
+}
+
+/// All that is known of a bundle before its weights are read.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    pub(super) network: Network,
+    pub(super) max_length: usize,
+    pub(super) pooling: Pooling,
+    pub(super) normalize: bool,
+    pub(super) lower_case: bool,
+    pub(super) reranker: bool,
+    query_prompt: String,
+    document_prompt: String,
+}
+
+/// `config.json`; where families name a thing differently the other name is an alias.
+#[derive(Deserialize)]
+struct Raw {
+    model_type: String,
+    #[serde(default)]
+    architectures: Vec<String>,
+    vocab_size: u32,
+    #[serde(alias = "dim")]
+    hidden_size: u32,
+    #[serde(alias = "n_layers")]
+    num_hidden_layers: u32,
+    #[serde(alias = "n_heads")]
+    num_attention_heads: u32,
+    #[serde(alias = "hidden_dim")]
+    intermediate_size: u32,
+    max_position_embeddings: u32,
+    type_vocab_size: Option<u32>,
+    #[serde(alias = "norm_eps")]
+    layer_norm_eps: Option<f64>,
+    #[serde(alias = "activation", alias = "hidden_activation")]
+    hidden_act: Option<String>,
+    position_embedding_type: Option<String>,
+    pad_token_id: Option<u32>,
+    #[serde(default)]
+    is_decoder: bool,
+    num_labels: Option<u32>,
+    id2label: Option<BTreeMap<String, serde_json::Value>>,
+    global_attn_every_n_layers: Option<u32>,
+    local_attention: Option<u32>,
+    global_rope_theta: Option<f64>,
+    local_rope_theta: Option<f64>,
+    rope_parameters: Option<BTreeMap<String, RawRope>>,
+    layer_types: Option<Vec<String>>,
+    #[serde(default)]
+    norm_bias: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+}
+
+#[derive(Deserialize)]
+struct RawRope {
+    rope_theta: Option<f64>,
+    rope_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawModule {
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSentence {
+    max_seq_length: Option<u64>,
+    do_lower_case: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawPrompts {
+    #[serde(default)]
+    prompts: BTreeMap<String, String>,
+    default_prompt_name: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawTokenizer {
+    model_max_length: Option<f64>,
+}
+
+impl Config {
+    /// Reads and checks all configuration files of `bundle`.
+    pub(super) fn read(bundle: &Bundle) -> Result<Self> {
+        let raw: Raw = bundle.json("config.json")?.ok_or_else(|| bundle.missing("config.json"))?;
+        let network = Network::read(bundle, &raw)?;
+        let modules: Option<Vec<RawModule>> = bundle.json("modules.json")?;
+        let (pooling, normalize) = match &modules {
+            None => (Pooling::Mean, false),
+            Some(modules) => read_modules(bundle, modules, network.hidden)?,
+        };
+        let sentence: RawSentence = bundle.json("sentence_bert_config.json")?.unwrap_or_default();
+        let prompts: RawPrompts = bundle.json("config_sentence_transformers.json")?.unwrap_or_default();
+        let tokenizer: RawTokenizer = bundle.json("tokenizer_config.json")?.unwrap_or_default();
+        let positions = network.positions - network.first_position;
+        // Tokenizers without a limit of their own write 1e30.
+        let said = sentence.max_seq_length.map(|n| n as f64).or(tokenizer.model_max_length).unwrap_or(f64::MAX);
+        let max_length = (said.max(0.0) as usize).min(positions);
+        if max_length < 4 {
+            return Err(bundle.unsupported(format!("its maximum length is {max_length} tokens")));
+        }
+        let default = prompts.default_prompt_name.as_ref().and_then(|name| prompts.prompts.get(name));
+        let prompt = |names: &[&str]| -> String {
+            names.iter().find_map(|name| prompts.prompts.get(*name)).or(default).cloned().unwrap_or_default()
+        };
+        Ok(Self {
+            max_length,
+            pooling,
+            normalize,
+            lower_case: sentence.do_lower_case.unwrap_or(false),
+            reranker: modules.is_none() && raw.architectures.iter().any(|a| a.ends_with("ForSequenceClassification")),
+            query_prompt: prompt(&["query"]),
+            document_prompt: prompt(&["document", "passage", "corpus"]),
+            network,
+        })
+    }
+
+    /// What stands before a text of this role.
+    pub(super) fn prompt(&self, role: Role) -> &str {
+        match role {
+            Role::Query => &self.query_prompt,
+            Role::Document => &self.document_prompt,
+        }
+    }
+}
+
+impl Network {
+    fn read(bundle: &Bundle, raw: &Raw) -> Result<Self> {
+        let architecture = Architecture::parse(&raw.model_type)
+            .ok_or_else(|| bundle.unsupported(format!("its model type is \"{}\"", raw.model_type)))?;
+        if raw.is_decoder {
+            return Err(bundle.unsupported("it is a decoder"));
+        }
+        if let Some(kind) = raw.position_embedding_type.as_deref().filter(|kind| *kind != "absolute") {
+            // ModernBERT writes the key too, and does not read it.
+            if architecture != Architecture::ModernBert {
+                return Err(bundle.unsupported(format!("its positions are \"{kind}\"")));
+            }
+        }
+        let activation = match raw.hidden_act.as_deref().unwrap_or("gelu") {
+            "gelu" | "gelu_python" => Activation::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "relu" => Activation::Relu,
+            other => return Err(bundle.unsupported(format!("its activation is \"{other}\""))),
+        };
+        // Bounds far above any encoder in use: what lies beyond is a broken or hostile file.
+        let within = |what: &str, value: u32, limit: u32| -> Result<usize> {
+            if value == 0 || value > limit {
+                return Err(bundle.broken("config.json", format!("{what} is {value}, not within 1 and {limit}")));
+            }
+            Ok(value as usize)
+        };
+        let roberta = matches!(architecture, Architecture::Roberta | Architecture::XlmRoberta);
+        let first_position = if roberta { raw.pad_token_id.unwrap_or(1) as usize + 1 } else { 0 };
+        let types = match architecture {
+            Architecture::DistilBert | Architecture::ModernBert => 0,
+            _ => within("type_vocab_size", raw.type_vocab_size.unwrap_or(2), 1024)?,
+        };
+        let labels = raw.num_labels.map_or(raw.id2label.as_ref().map_or(2, BTreeMap::len), |n| n as usize);
+        let network = Self {
+            architecture,
+            vocab: within("vocab_size", raw.vocab_size, 4 << 20)?,
+            hidden: within("hidden_size", raw.hidden_size, 8192)?,
+            layers: within("num_hidden_layers", raw.num_hidden_layers, 128)?,
+            heads: within("num_attention_heads", raw.num_attention_heads, 256)?,
+            intermediate: within("intermediate_size", raw.intermediate_size, 65536)?,
+            positions: within("max_position_embeddings", raw.max_position_embeddings, 131_072)?,
+            first_position,
+            types,
+            eps: match raw.layer_norm_eps.unwrap_or(if architecture == Architecture::ModernBert { 1e-5 } else { 1e-12 })
+            {
+                eps if (0.0..0.1).contains(&eps) => eps as f32,
+                eps => return Err(bundle.broken("config.json", format!("layer_norm_eps is {eps}"))),
+            },
+            activation,
+            rotary: if architecture == Architecture::ModernBert { Some(Rotary::read(bundle, raw)?) } else { None },
+            labels,
+        };
+        if network.hidden % network.heads != 0 {
+            let (hidden, heads) = (network.hidden, network.heads);
+            return Err(bundle.broken("config.json", format!("{hidden} dimensions do not divide into {heads} heads")));
+        }
+        if network.first_position >= network.positions {
+            return Err(bundle.broken("config.json", "pad_token_id leaves no positions"));
+        }
+        if labels > 100_000 {
+            return Err(bundle.broken("config.json", format!("it has {labels} labels")));
+        }
+        Ok(network)
+    }
+}
+
+impl Rotary {
+    fn read(bundle: &Bundle, raw: &Raw) -> Result<Self> {
+        let head = raw.hidden_size / raw.num_attention_heads.max(1);
+        if head % 2 != 0 {
+            return Err(bundle.broken("config.json", "rotary positions need an even head size"));
+        }
+        let theta = |kind: &str, old: Option<f64>, default: f64| -> Result<f64> {
+            let rope = raw.rope_parameters.as_ref().and_then(|all| all.get(kind));
+            if let Some(scaled) = rope.and_then(|rope| rope.rope_type.as_deref()).filter(|name| *name != "default") {
+                return Err(bundle.unsupported(format!("its rotary positions are \"{scaled}\"")));
+            }
+            let theta = rope.and_then(|rope| rope.rope_theta).or(old).unwrap_or(default);
+            if !(1.0..=1e12).contains(&theta) {
+                return Err(bundle.broken("config.json", format!("a rope theta is {theta}")));
+            }
+            Ok(theta)
+        };
+        let side = raw.local_attention.unwrap_or(128) as usize / 2;
+        let every = raw.global_attn_every_n_layers.unwrap_or(3).max(1) as usize;
+        let layers = raw.num_hidden_layers.min(128) as usize;
+        let windows = (0..layers)
+            .map(|layer| {
+                let local = match raw.layer_types.as_ref().and_then(|types| types.get(layer)) {
+                    Some(kind) => kind == "sliding_attention",
+                    None => layer % every != 0,
+                };
+                local.then_some(side)
+            })
+            .collect();
+        Ok(Self {
+            global_theta: theta("full_attention", raw.global_rope_theta, 160_000.0)?,
+            local_theta: theta("sliding_attention", raw.local_rope_theta, 10_000.0)?,
+            windows,
+            norm_bias: raw.norm_bias,
+            attention_bias: raw.attention_bias,
+            mlp_bias: raw.mlp_bias,
+        })
+    }
+}
+
+fn read_modules(bundle: &Bundle, modules: &[RawModule], hidden: usize) -> Result<(Pooling, bool)> {
+    let mut pooling = None;
+    let mut normalize = false;
+    for (i, module) in modules.iter().enumerate() {
+        let kind = module.kind.rsplit('.').next().unwrap_or_default();
+        match kind {
+            "Transformer" if i == 0 && module.path.is_empty() => {}
+            "Pooling" if i == 1 && module.path == "1_Pooling" => {
+                let file = "1_Pooling/config.json";
+                let raw: BTreeMap<String, serde_json::Value> =
+                    bundle.json(file)?.ok_or_else(|| bundle.missing(file))?;
+                pooling = Some(read_pooling(bundle, &raw, hidden)?);
+            }
+            "Normalize" if i == 2 => normalize = true,
+            _ => return Err(bundle.unsupported(format!("its module {i} is \"{}\" at \"{}\"", module.kind, module.path))),
+        }
+    }
+    Ok((pooling.unwrap_or(Pooling::Mean), normalize))
+}
+
+fn read_pooling(bundle: &Bundle, raw: &BTreeMap<String, serde_json::Value>, hidden: usize) -> Result<Pooling> {
+    let number = raw.get("word_embedding_dimension").or(raw.get("embedding_dimension")).and_then(|v| v.as_u64());
+    if number.is_some_and(|n| n != hidden as u64) {
+        let reason = format!("it pools vectors of {} and the network makes {hidden}", number.unwrap_or(0));
+        return Err(bundle.broken("1_Pooling/config.json", reason));
+    }
+    if raw.get("include_prompt").and_then(serde_json::Value::as_bool) == Some(false) {
+        return Err(bundle.unsupported("its pooling leaves the prompt out"));
+    }
+    let mut modes: Vec<String> = Vec::new();
+    if let Some(mode) = raw.get("pooling_mode") {
+        match mode {
+            serde_json::Value::String(one) => modes.push(one.clone()),
+            serde_json::Value::Array(all) => modes.extend(all.iter().filter_map(|v| v.as_str().map(str::to_owned))),
+            _ => {}
+        }
+    }
+    for (key, value) in raw {
+        if let Some(mode) = key.strip_prefix("pooling_mode_").filter(|_| value.as_bool() == Some(true)) {
+            modes.push(mode.trim_end_matches("_token").trim_end_matches("_tokens").to_owned());
+        }
+    }
+    match modes.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["mean"] => Ok(Pooling::Mean),
+        ["mean_sqrt_len" | "mean_sqrt_len_tokens"] => Ok(Pooling::MeanSqrtLen),
+        ["cls"] => Ok(Pooling::Cls),
+        ["lasttoken"] => Ok(Pooling::LastToken),
+        ["max"] => Ok(Pooling::Max),
+        other => Err(bundle.unsupported(format!("its pooling is {other:?}"))),
+    }
+}

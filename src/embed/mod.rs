@@ -1,0 +1,336 @@
+//! Text to vectors: model bundles, tokenising, and the forward pass that runs in the caller's own thread.
+//!
+//! A *bundle* is a folder in Hugging Face or sentence-transformers layout. [`Encoder::load`] reads it once, checks every
+//! name, size, shape and number, and lays the weights out the way the kernels want them ([`packed`]). What comes out is
+//! plain heap memory without lazily written state, threads or maps, so an encoder that is made in a server's parent
+//! process is inherited by its children as it stands, at the price of nothing.
+//!
+//! A batch is ragged: the tokens of all its texts stand row under row in one matrix, and attention runs within each
+//! text's own rows. There is no padding, hence nothing to sort by length, and no mask. Every sum runs in an order that
+//! depends on the row alone, so a text has the same bits alone, in any batch, in any position, on any number of threads.
+
+mod bundle;
+mod config;
+pub mod packed;
+mod pool;
+mod tokenize;
+mod weights;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+
+pub use bundle::{Listed, bundles};
+pub use config::{Architecture, Pooling};
+use packed::{Batch, Model, Work};
+
+/// What a text is to the search: bundles may ask for another prompt before a query than before a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// What is searched for.
+    Query,
+    /// What is found.
+    Document,
+}
+
+/// The numbers the matrix products run on. Vectors of both may be compared with one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32-bit floats: the reference.
+    F32,
+    /// 8-bit integers, one scale for each weight column and each token; the rest stays in floats.
+    Int8,
+}
+
+impl Precision {
+    /// What `auto` means on this machine: int8 where the CPU has dot products of bytes, else f32.
+    pub fn auto() -> Self {
+        if packed::has_fast_int8() { Self::Int8 } else { Self::F32 }
+    }
+
+    /// As the setting `persona.precision` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// What is known of a loaded bundle.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// Name of the bundle's folder.
+    pub bundle: String,
+    /// The family of the network.
+    pub architecture: Architecture,
+    /// Length of a vector.
+    pub dimension: usize,
+    /// Tokens of a text that are read, special ones included; what follows is cut.
+    pub max_length: usize,
+    /// How token vectors become one.
+    pub pooling: Pooling,
+    /// Whether vectors have length 1.
+    pub normalize: bool,
+    /// What the matrix products run on.
+    pub precision: Precision,
+    /// SHA-256, in hex, over the configuration, the tokenizer and the weights: the identity of the vectors.
+    pub hash: String,
+    /// Bytes of memory that the weights take.
+    pub bytes: usize,
+    /// The kernels chosen for this CPU, such as `avx512`.
+    pub kernels: &'static str,
+}
+
+/// A loaded bundle. Immutable, `Send` and `Sync`; see the module's prose for what may be relied on.
+pub struct Encoder {
+    info: Info,
+    tokenizer: tokenize::Tokenizer,
+    model: Model,
+}
+
+/// Memory that a forward pass works in. Keep it: once grown, embedding allocates nothing but its result.
+#[derive(Default)]
+pub struct Scratch {
+    batch: Batch,
+    works: Vec<Work>,
+    threads: usize,
+}
+
+impl Scratch {
+    /// Empty scratch for work on the calling thread alone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many threads, the caller's included, a call with much to do may use; 0 and 1 mean the caller's alone.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.threads = threads.min(256);
+    }
+}
+
+/// Rows (tokens) that go through the network together. Small enough that the activations of one step stay in the
+/// second-level cache and that a cancel is seen soon, large enough that reading the weights is a small part of the work.
+const WAVE: usize = 192;
+
+impl Encoder {
+    /// Reads and checks the bundle `model_dir/bundle`.
+    ///
+    /// Fails with `BundleName`, `UnknownBundle`, `BundleFileMissing`, `BundleFile` or `BundleUnsupported`; hostile files
+    /// are an error, never a panic. Asks `control` between pieces of a few megabytes.
+    pub fn load(model_dir: &Path, bundle: &str, precision: Precision, control: &dyn Control) -> Result<Self> {
+        let source = bundle::Bundle::open(model_dir, bundle)?;
+        let config = config::Config::read(&source)?;
+        let tokenizer = tokenize::Tokenizer::read(&source, &config)?;
+        let weights = weights::Weights::read(&source, control)?;
+        let hash = source.hash(&weights, control)?;
+        let model = Model::load(&config.network, &weights, precision, control)?;
+        let info = Info {
+            bundle: bundle.to_owned(),
+            architecture: config.network.architecture,
+            dimension: config.network.hidden,
+            max_length: config.max_length,
+            pooling: config.pooling,
+            normalize: config.normalize,
+            precision,
+            hash,
+            bytes: model.bytes(),
+            kernels: model.kernels(),
+        };
+        Ok(Self { info, tokenizer, model })
+    }
+
+    /// What was loaded.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The vectors of `texts`, row-major `[texts, dimension]`, in the order given.
+    ///
+    /// An empty text is a text of no words and has a vector. Texts beyond `max_length` tokens are cut, as
+    /// sentence-transformers does; see [`MAX_TEXT`] for what is refused. Asks `control` several times a layer.
+    pub fn embed(
+        &self,
+        texts: &[&str],
+        role: Role,
+        scratch: &mut Scratch,
+        control: &dyn Control,
+    ) -> Result<Vec<f32>> {
+        let dimension = self.info.dimension;
+        scratch.batch.clear();
+        for text in texts {
+            control.check()?;
+            self.tokenizer.push(text, role, &mut scratch.batch)?;
+        }
+        let mut out = vec![0.0; texts.len() * dimension];
+        let threads = scratch.threads.clamp(1, scratch.batch.rows().div_ceil(WAVE / 4).max(1));
+        if scratch.works.len() < threads {
+            scratch.works.resize_with(threads, Work::default);
+        }
+        // One wave is a run of whole texts. With several threads waves are smaller, so that all end at about one time.
+        let wave = if threads == 1 { WAVE } else { (scratch.batch.rows() / (threads * 3)).clamp(WAVE / 4, WAVE) };
+        let batch = &scratch.batch;
+        let mut rest = out.as_mut_slice();
+        let mut jobs = Vec::new();
+        for texts in batch.waves(wave) {
+            let (head, tail) = rest.split_at_mut(texts.len() * dimension);
+            rest = tail;
+            jobs.push((texts, head));
+        }
+        let total = jobs.len() as u64;
+        if threads == 1 || jobs.len() < 2 {
+            let work = scratch.works.first_mut().ok_or_else(|| Error::Internal("no scratch".into()))?;
+            for (done, (texts, out)) in jobs.into_iter().enumerate() {
+                self.wave(batch, texts, out, work, control)?;
+                control.progress("embed", done as u64 + 1, total);
+            }
+        } else {
+            self.spread(batch, jobs, &mut scratch.works[..threads], control)?;
+        }
+        Ok(out)
+    }
+
+    /// One run of texts through the network and the pooling.
+    fn wave(
+        &self,
+        batch: &Batch,
+        texts: std::ops::Range<usize>,
+        out: &mut [f32],
+        work: &mut Work,
+        control: &dyn Control,
+    ) -> Result<()> {
+        self.model.forward(batch, texts.clone(), work, control)?;
+        let dimension = self.info.dimension;
+        for (vector, rows) in out.chunks_exact_mut(dimension).zip(batch.spans(texts)) {
+            pool::pool(self.info.pooling, work.hidden(), self.model.stride(), rows, vector);
+            if self.info.normalize {
+                pool::normalize(vector);
+            }
+            if !vector.iter().all(|x| x.is_finite()) {
+                return Err(Error::NotFinite { what: format!("a vector of model bundle \"{}\"", self.info.bundle) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The same on several threads. Only the calling thread asks `control`; the others look at a flag that it leaves
+    /// behind, also when `control` unwinds. They block every signal, so that a handler of the host process never runs
+    /// on a thread that the host does not know.
+    fn spread<'a>(
+        &self,
+        batch: &Batch,
+        mut jobs: Vec<(std::ops::Range<usize>, &'a mut [f32])>,
+        works: &mut [Work],
+        control: &dyn Control,
+    ) -> Result<()> {
+        jobs.reverse();
+        let queue = Mutex::new(jobs);
+        let next = || -> Option<(std::ops::Range<usize>, &'a mut [f32])> {
+            queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
+        };
+        let stop = Stop(AtomicBool::new(false));
+        let Some((own, others)) = works.split_first_mut() else { return Ok(()) };
+        let blocked = signals::Blocked::new();
+        std::thread::scope(|scope| {
+            let guard = Raise(&stop);
+            let mut handles = Vec::new();
+            for work in others {
+                let (next, stop) = (&next, &stop);
+                let run = move || -> Result<()> {
+                    while let Some((texts, out)) = next() {
+                        self.wave(batch, texts, out, work, stop)?;
+                    }
+                    Ok(())
+                };
+                // A thread that cannot be had is one thread less, not an error.
+                if let Ok(handle) = std::thread::Builder::new().spawn_scoped(scope, run) {
+                    handles.push(handle);
+                }
+            }
+            drop(blocked);
+            let mut result = Ok(());
+            while result.is_ok() {
+                let Some((texts, out)) = next() else { break };
+                result = self.wave(batch, texts, out, own, control);
+            }
+            // Wait in small steps, so that a cancel is seen while the others finish.
+            while result.is_ok() && handles.iter().any(|handle| !handle.is_finished()) {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+                result = control.check();
+            }
+            if result.is_err() {
+                stop.0.store(true, Ordering::Relaxed);
+            }
+            for handle in handles {
+                let joined = handle.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread failed".into())));
+                result = result.and(joined);
+            }
+            std::mem::forget(guard);
+            result
+        })
+    }
+}
+
+/// What the other threads ask.
+struct Stop(AtomicBool);
+
+impl Control for Stop {
+    fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Stops the other threads when the calling thread unwinds.
+struct Raise<'a>(&'a Stop);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+mod signals {
+    //! Threads inherit the signal mask: block everything around their start, then put the old mask back.
+
+    #[cfg(unix)]
+    pub(super) struct Blocked(libc::sigset_t);
+
+    #[cfg(unix)]
+    impl Blocked {
+        pub(super) fn new() -> Self {
+            // SAFETY: both sets are plain memory that the calls fill; the mask of this thread alone changes.
+            unsafe {
+                let mut all = std::mem::zeroed();
+                let mut old = std::mem::zeroed();
+                libc::sigfillset(&mut all);
+                libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
+                Self(old)
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    impl Drop for Blocked {
+        fn drop(&mut self) {
+            // SAFETY: the set came from the call that blocked.
+            unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut());
+            }
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) struct Blocked;
+
+    #[cfg(not(unix))]
+    impl Blocked {
+        pub(super) fn new() -> Self {
+            Self
+        }
+    }
+}
+
+pub use tokenize::MAX_TEXT;

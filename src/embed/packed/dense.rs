@@ -1,0 +1,96 @@
+//! A linear layer in floats: `x Wᵀ + b`, the weights packed once into column panels.
+
+use super::buffer::Buffer;
+use super::simd::{Kernels, Tile, UNIT, padded};
+
+/// Columns of a panel: four AVX-512 registers, one for each of the 24 sums' columns of a tile of six rows.
+const PANEL: usize = 4 * UNIT;
+
+/// Weights `[out, in]` as panels `[out / 64][in][64]`, so that a tile reads them straight from end to end. The last panel
+/// is as narrow as whole units of 16 allow.
+pub(crate) struct Dense {
+    inputs: usize,
+    /// Columns of the result, padding included.
+    columns: usize,
+    panels: Buffer<f32>,
+    bias: Buffer<f32>,
+}
+
+impl Dense {
+    /// Packs `weight`, row-major `[out, inputs]`, and `bias`, `[out]` or empty.
+    pub(crate) fn pack(weight: &[f32], bias: &[f32], inputs: usize) -> Self {
+        let outputs = weight.len() / inputs.max(1);
+        let columns = padded(outputs);
+        let mut panels = Buffer::zeros(columns * inputs);
+        for (o, row) in weight.chunks_exact(inputs).enumerate() {
+            let first = o / PANEL * PANEL;
+            let width = PANEL.min(columns - first);
+            let panel = &mut panels[first * inputs..];
+            for (i, w) in row.iter().enumerate() {
+                panel[i * width + o - first] = *w;
+            }
+        }
+        Self { inputs, columns, panels, bias: Buffer::padded(bias, columns) }
+    }
+
+    /// Numbers in a row of the result.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.panels.bytes() + self.bias.bytes()
+    }
+
+    /// `rows` rows of `x`, `x_stride` apart, into rows of `out`, `self.columns()` apart. `after` is applied to each run of
+    /// a result row's numbers while they are in the first-level cache.
+    pub(crate) fn apply(
+        &self,
+        kernels: &Kernels,
+        x: &[f32],
+        x_stride: usize,
+        rows: usize,
+        out: &mut [f32],
+        after: impl Fn(&mut [f32]),
+    ) {
+        if rows == 0 {
+            return;
+        }
+        assert!(x_stride >= self.inputs && x.len() >= (rows - 1) * x_stride + self.inputs);
+        let out = &mut out[..rows * self.columns];
+        for first in (0..self.columns).step_by(PANEL) {
+            let width = PANEL.min(self.columns - first);
+            let panel = &self.panels[first * self.inputs..][..width * self.inputs];
+            for (row, height) in blocks(rows, kernels.rows) {
+                // SAFETY: x and out hold all rows (asserted and sliced above), the panel `inputs` rows of `width`, the
+                // bias all columns.
+                unsafe {
+                    kernels.tile(&Tile {
+                        rows: height,
+                        units: width / UNIT,
+                        depth: self.inputs,
+                        a: x.as_ptr().add(row * x_stride),
+                        a_stride: x_stride,
+                        b: panel.as_ptr(),
+                        b_stride: width,
+                        start: self.bias.as_ptr().add(first),
+                        c: out.as_mut_ptr().add(row * self.columns + first),
+                        c_stride: self.columns,
+                    });
+                }
+                for done in row..row + height {
+                    after(&mut out[done * self.columns + first..][..width]);
+                }
+            }
+        }
+    }
+}
+
+/// `rows` rows as blocks of at most `most`, as even as can be: (first row, height).
+pub(crate) fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(most.max(1)).max(1);
+    (0..count).map(move |i| {
+        let first = i * rows / count;
+        (first, (i + 1) * rows / count - first)
+    })
+}
