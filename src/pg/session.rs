@@ -3,7 +3,7 @@
 use super::guc;
 use super::interrupt::Backend;
 use crate::control::{Control, Free};
-use crate::embed::{Encoder, Precision, Role, Scratch};
+use crate::embed::{Encoder, Precision, Role, Scratch, bundles};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -122,6 +122,7 @@ pub fn identity(encoder: &Encoder) -> String {
 }
 
 /// A bundle as `persona.models` shows it.
+#[derive(Clone)]
 pub struct Model {
     pub bundle: String,
     pub architecture: Option<String>,
@@ -136,7 +137,38 @@ pub struct Model {
 
 /// Every bundle in the model folder; what cannot be used says why.
 pub fn models() -> Result<Vec<Model>> {
-    Ok(Vec::new())
+    let folder = model_dir()?;
+    let mut models = Vec::new();
+    for listed in bundles(&folder)? {
+        let held: Vec<Arc<Encoder>> = SESSION.with_borrow(|session| {
+            let mine = |l: &&Loaded| l.folder == folder && l.encoder.info().bundle == listed.name;
+            session.loaded.iter().filter(mine).map(|l| l.encoder.clone()).collect()
+        });
+        let known = listed.description.as_ref().ok();
+        let shown = Model {
+            bundle: listed.name,
+            architecture: known.map(|d| d.architecture.name().to_owned()),
+            dimension: known.map(|d| d.dimension),
+            max_length: known.map(|d| d.max_length),
+            precision: None,
+            hash: None,
+            loaded: false,
+            bytes: known.map(|d| d.bytes as usize),
+            error: listed.description.as_ref().err().map(ToString::to_string),
+        };
+        if held.is_empty() {
+            models.push(shown);
+            continue;
+        }
+        models.extend(held.iter().map(|encoder| Model {
+            precision: Some(encoder.info().precision.name().to_owned()),
+            hash: Some(encoder.info().hash.clone()),
+            loaded: true,
+            bytes: Some(encoder.info().bytes),
+            ..shown.clone()
+        }));
+    }
+    Ok(models)
 }
 
 /// In the postmaster: lays out the bundles of `persona.preload`. What fails is a WARNING, never a server that is down.

@@ -95,7 +95,8 @@ fn plan(sql: &str, args: &[Arg], custom: bool) -> Result<pg_sys::SPIPlanPtr> {
     let plan = unsafe {
         let plan = pg_sys::SPI_prepare_cursor(text.as_ptr(), oids.len() as i32, oids.as_mut_ptr(), options as i32);
         if plan.is_null() {
-            return Err(Error::Internal(format!("SPI_prepare: {}", pg_sys::SPI_result)));
+            let code = pg_sys::SPI_result;
+            return Err(Error::Internal(format!("SPI_prepare: {code}")));
         }
         pg_sys::SPI_keepplan(plan);
         plan
