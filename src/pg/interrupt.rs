@@ -26,9 +26,23 @@ impl Control for Backend {
     fn progress(&self, step: &str, done: u64, total: u64) {
         activity::update(step, done, total);
         let now = Instant::now();
-        if done > 0 && TOLD.get().is_none_or(|last| now.duration_since(last) >= TELL_EVERY) {
-            pgrx::notice!("{step}: {done} of {total}");
-            TOLD.set(Some(now));
+        match TOLD.get() {
+            // Work that is soon done needs no telling.
+            None => TOLD.set(Some(now)),
+            Some(last) if now.duration_since(last) >= TELL_EVERY => {
+                pgrx::notice!("{step}: {done} of {total}");
+                TOLD.set(Some(now));
+            }
+            Some(_) => {}
         }
+    }
+}
+
+/// A control for a part of a step whose progress the step itself tells.
+pub struct Silent;
+
+impl Control for Silent {
+    fn check(&self) -> Result<()> {
+        Backend.check()
     }
 }

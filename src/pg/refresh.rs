@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use super::companion::{self, Document, ident};
 use super::identity::Acting;
-use super::interrupt::Backend;
+use super::interrupt::{Backend, Silent};
 use super::spi::{self, Arg, Mode};
 use super::vector::{self, HalfVec};
 use super::{guc, session};
@@ -98,7 +98,8 @@ impl<'a> Refresh<'a> {
         let c = self.catalog;
         let encoder = session::encoder(&c.model)?;
         let identity = session::identity(&encoder);
-        let total = self.pending()?.min(most as i64);
+        let pending = self.pending()?;
+        let total = pending.min(i64::try_from(most).unwrap_or(i64::MAX));
         let document = Document::of(c)?;
         let next = format!(
             "SELECT w.id, w.hash, {text} FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {PENDING} ORDER BY c.id LIMIT $2) w
@@ -126,7 +127,7 @@ impl<'a> Refresh<'a> {
                 break;
             }
             let texts: Vec<&str> = rows.iter().map(|(_, _, text)| text.as_str()).collect();
-            let vectors = session::embed(&encoder, &texts, Role::Document, &self.control)?;
+            let vectors = session::embed(&encoder, &texts, Role::Document, &Silent)?;
             let dimension = encoder.info().dimension;
             let ids: Vec<i64> = rows.iter().map(|(id, _, _)| *id).collect();
             let halves: Vec<HalfVec> = vectors.chunks(dimension).map(|v| HalfVec(v.to_vec())).collect();
@@ -134,7 +135,7 @@ impl<'a> Refresh<'a> {
             spi::run(&write, &[Arg::of(identity.as_str()), Arg::of(ids), Arg::of(halves), Arg::of(hashes)])?;
             drop(owner);
             done += rows.len() as i64;
-            self.control.progress("vectors", done as u64, total as u64);
+            self.control.progress("vectors", done as u64, pending as u64);
         }
         Ok(done)
     }

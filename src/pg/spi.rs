@@ -114,6 +114,38 @@ fn plan(sql: &str, args: &[Arg], custom: bool) -> Result<pg_sys::SPIPlanPtr> {
     Ok(plan)
 }
 
+/// Runs `work` connected to SPI. Connect and finish are balanced on every way out but an ERROR, after which the abort of
+/// the (sub)transaction unwinds SPI's stack itself.
+fn connected<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: as said.
+    unsafe {
+        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
+            return Err(Error::Internal("SPI_connect failed".into()));
+        }
+        let result = work();
+        pg_sys::SPI_finish();
+        result
+    }
+}
+
+fn bound(args: &[Arg]) -> (Vec<pg_sys::Datum>, Vec<std::ffi::c_char>) {
+    let values = args.iter().map(|a| a.datum.unwrap_or(pg_sys::Datum::from(0))).collect();
+    let nulls = args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as std::ffi::c_char).collect();
+    (values, nulls)
+}
+
+/// # Safety
+/// Inside `connected`.
+unsafe fn submit(sql: &str, args: &[Arg], mode: Mode, limit: i64) -> Result<()> {
+    let plan = plan(sql, args, mode == Mode::ReadCustom)?;
+    let (mut values, nulls) = bound(args);
+    // SAFETY: the plan was made for these types; the arrays live over the call.
+    let code = unsafe {
+        pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), mode != Mode::Write, limit as _)
+    };
+    if code < 0 { Err(Error::Internal(format!("SPI_execute: {code}"))) } else { Ok(()) }
+}
+
 /// Runs a statement and maps each row, in order; at most `limit` rows where it is not 0.
 pub fn query_limit<T>(
     mode: Mode,
@@ -122,39 +154,22 @@ pub fn query_limit<T>(
     limit: i64,
     mut row: impl FnMut(&Row) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let read_only = mode != Mode::Write;
-    // SAFETY: connect and finish are balanced on every way out but an ERROR, after which the (sub)transaction's abort
-    // unwinds SPI's stack itself.
-    unsafe {
-        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
-            return Err(Error::Internal("SPI_connect failed".into()));
-        }
-        let result = (|| {
-            let plan = plan(sql, args, mode == Mode::ReadCustom)?;
-            let mut values: Vec<pg_sys::Datum> = args.iter().map(|a| a.datum.unwrap_or(pg_sys::Datum::from(0))).collect();
-            let nulls: Vec<std::ffi::c_char> =
-                args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as std::ffi::c_char).collect();
-            let code = pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), read_only, limit as _);
-            if code < 0 {
-                return Err(Error::Internal(format!("SPI_execute: {code}")));
-            }
+    connected(|| {
+        // SAFETY: connected; the table is the result of the statement just run.
+        let (table, count) = unsafe {
+            submit(sql, args, mode, limit)?;
             let table = pg_sys::SPI_tuptable;
-            if table.is_null() {
-                return Ok(Vec::new());
+            (table, if table.is_null() { 0 } else { (*table).numvals as usize })
+        };
+        let mut rows = Vec::with_capacity(count);
+        for index in 0..count {
+            if index % 1024 == 1023 {
+                pgrx::check_for_interrupts!();
             }
-            let count = (*table).numvals as usize;
-            let mut rows = Vec::with_capacity(count);
-            for index in 0..count {
-                if index % 1024 == 1023 {
-                    pgrx::check_for_interrupts!();
-                }
-                rows.push(row(&Row { table, index })?);
-            }
-            Ok(rows)
-        })();
-        pg_sys::SPI_finish();
-        result
-    }
+            rows.push(row(&Row { table, index })?);
+        }
+        Ok(rows)
+    })
 }
 
 /// Runs a statement and maps each row, in order.
@@ -169,58 +184,47 @@ pub fn first<T>(mode: Mode, sql: &str, args: &[Arg], row: impl FnMut(&Row) -> Re
 
 /// Runs a statement for its effect; how many rows it touched.
 pub fn run(sql: &str, args: &[Arg]) -> Result<u64> {
-    query(Mode::Write, sql, args, |_| Ok(()))?;
-    // SAFETY: a plain global that SPI sets.
-    Ok(unsafe { pg_sys::SPI_processed })
+    connected(|| {
+        // SAFETY: connected; the count is a plain global that SPI sets.
+        unsafe {
+            submit(sql, args, Mode::Write, 0)?;
+            Ok(pg_sys::SPI_processed)
+        }
+    })
 }
 
 /// Runs DDL or another statement that is built anew each time, so that its plan is not kept.
 pub fn execute(sql: &str) -> Result<()> {
     let text = CString::new(sql).map_err(|_| Error::Internal("a statement holds a zero byte".into()))?;
-    // SAFETY: balanced as in `query_limit`.
-    unsafe {
-        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
-            return Err(Error::Internal("SPI_connect failed".into()));
-        }
-        let code = pg_sys::SPI_execute(text.as_ptr(), false, 0);
-        pg_sys::SPI_finish();
-        if code < 0 {
-            return Err(Error::Internal(format!("SPI_execute: {code}")));
-        }
-    }
-    Ok(())
+    connected(|| {
+        // SAFETY: connected; the text lives over the call.
+        let code = unsafe { pg_sys::SPI_execute(text.as_ptr(), false, 0) };
+        if code < 0 { Err(Error::Internal(format!("SPI_execute: {code}"))) } else { Ok(()) }
+    })
 }
 
 /// Reads a result too large to hold: `batch` rows at a time, each batch's memory freed before the next.
 pub fn stream(sql: &str, args: &[Arg], batch: i64, mut rows: impl FnMut(&[Row]) -> Result<()>) -> Result<()> {
-    // SAFETY: as in `query_limit`; the portal is closed before SPI_finish, or by the abort.
-    unsafe {
-        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
-            return Err(Error::Internal("SPI_connect failed".into()));
-        }
-        let result = (|| {
-            let plan = plan(sql, args, true)?;
-            let mut values: Vec<pg_sys::Datum> = args.iter().map(|a| a.datum.unwrap_or(pg_sys::Datum::from(0))).collect();
-            let nulls: Vec<std::ffi::c_char> =
-                args.iter().map(|a| if a.datum.is_some() { b' ' } else { b'n' } as std::ffi::c_char).collect();
-            let portal = pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true);
-            loop {
+    connected(|| {
+        let plan = plan(sql, args, true)?;
+        let (mut values, nulls) = bound(args);
+        // SAFETY: connected; the portal is closed below, or by the abort.
+        let portal = unsafe { pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
+        loop {
+            // SAFETY: the portal is open; a batch's table is freed after its rows were read.
+            unsafe {
                 pg_sys::SPI_cursor_fetch(portal, true, batch as _);
                 let table = pg_sys::SPI_tuptable;
                 let count = if table.is_null() { 0 } else { (*table).numvals as usize };
                 if count == 0 {
-                    break;
+                    pg_sys::SPI_cursor_close(portal);
+                    return Ok(());
                 }
                 let seen: Vec<Row> = (0..count).map(|index| Row { table, index }).collect();
-                let outcome = rows(&seen);
+                rows(&seen)?;
                 pg_sys::SPI_freetuptable(table);
-                outcome?;
-                pgrx::check_for_interrupts!();
             }
-            pg_sys::SPI_cursor_close(portal);
-            Ok(())
-        })();
-        pg_sys::SPI_finish();
-        result
-    }
+            pgrx::check_for_interrupts!();
+        }
+    })
 }
