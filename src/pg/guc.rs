@@ -111,6 +111,7 @@ pub fn define() {
         GucFlags::default(),
     );
     // SAFETY: called once, after the settings above exist; the string is static.
+    #[cfg(not(feature = "pg14"))]
     unsafe { pg_sys::MarkGUCPrefixReserved(c"persona".as_ptr()) };
 }
 

@@ -31,9 +31,19 @@ pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
+/// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's
+/// environment, and DETAIL goes to the client: that is for us, not for a shop's logs.
+fn quiet_backtraces() {
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        // SAFETY: `_PG_init` runs on the process's only thread.
+        unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    }
+}
+
 #[allow(non_snake_case)]
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    quiet_backtraces();
     guc::define();
     activity::init();
     session::preload();

@@ -2,7 +2,7 @@
 
 use super::catalog::Catalog;
 use super::companion::{self, Document, ident};
-use super::identity::Acting;
+use super::identity::{self, Acting};
 use super::interrupt::{Backend, Silent};
 use super::spi::{self, Arg, Mode};
 use super::vector::{self, HalfVec};
@@ -50,8 +50,10 @@ pub struct Refresh<'a> {
 impl<'a> Refresh<'a> {
     /// Starts; another refresh of the catalog is waited for.
     pub fn new(catalog: &'a Catalog) -> Result<Refresh<'a>> {
-        let _owner = Acting::as_owner(catalog.owner());
-        spi::execute(&format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", catalog.companion))?;
+        // The catalog's row, rather than a companion table: vacuum and analyze go on meanwhile.
+        let _owner = Acting::as_owner(identity::extension_owner()?);
+        let items = Arg::of(pg_sys::Oid::from(catalog.items));
+        spi::first(Mode::Write, "SELECT 1 FROM persona.catalog WHERE items = $1 FOR UPDATE", &[items], |_| Ok(()))?;
         Ok(Refresh { catalog, control: Backend })
     }
 

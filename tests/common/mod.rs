@@ -1,0 +1,147 @@
+//! An in-memory shop: the port's plain twin, for tests of the engine without a server.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use pg_persona::error::Result;
+use pg_persona::event::{Event, Kind};
+use pg_persona::linear::dot;
+use pg_persona::rank::weights;
+use pg_persona::retrieve::lexical::{self, Bm25, Term};
+use pg_persona::retrieve::together::Pairs;
+use pg_persona::store::{Item, Scope, Store, Whole};
+use std::collections::{BTreeMap, HashMap};
+
+/// An item of the shop.
+pub struct Product {
+    pub title: String,
+    pub vector: Vec<f32>,
+}
+
+/// A shop in memory. Items are numbered from 1.
+#[derive(Default)]
+pub struct Shop {
+    pub products: Vec<Product>,
+    /// By shopper, oldest first.
+    pub events: BTreeMap<String, Vec<Event>>,
+    pairs: HashMap<i64, Vec<(i64, f32)>>,
+    popularity: HashMap<i64, f64>,
+}
+
+fn lexemes(text: &str) -> Vec<String> {
+    text.to_lowercase().split_whitespace().map(|w| w.trim_end_matches('s').to_owned()).collect()
+}
+
+impl Shop {
+    pub fn add(&mut self, title: &str, vector: &[f32]) -> i64 {
+        let length = dot(vector, vector).sqrt().max(1e-9);
+        self.products.push(Product { title: title.into(), vector: vector.iter().map(|x| x / length).collect() });
+        self.products.len() as i64
+    }
+
+    pub fn buy(&mut self, shopper: &str, item: i64, day: f64) {
+        let event = Event { item, at: day * 86_400.0, kind: Kind::Purchase, weight: 1.0, in_session: false };
+        self.events.entry(shopper.into()).or_default().push(event);
+    }
+
+    /// What `refresh` does with events.
+    pub fn refresh(&mut self) {
+        let mut pairs = Pairs::new(weights::PAIRS);
+        self.popularity.clear();
+        for events in self.events.values() {
+            pairs.add(&events.iter().map(|e| (e.item, e.weight)).collect::<Vec<_>>());
+            for event in events {
+                *self.popularity.entry(event.item).or_default() += event.weight;
+            }
+        }
+        self.pairs = pairs.finish(&pg_persona::control::Free).unwrap().into_iter().collect();
+    }
+
+    pub fn ids(&self) -> Vec<i64> {
+        (1..=self.products.len() as i64).collect()
+    }
+
+    fn product(&self, id: i64) -> &Product {
+        &self.products[id as usize - 1]
+    }
+
+    fn score(&self, id: i64, words: &Bm25) -> f64 {
+        let held = lexemes(&self.product(id).title);
+        let count = |lexeme: &str| {
+            let n = held.iter().filter(|l| *l == lexeme).count() as u32;
+            (n > 0).then_some([0, 0, 0, n])
+        };
+        words.score(count, lexical::weighted([0, 0, 0, held.len() as u32]))
+    }
+
+    fn best(&self, n: usize, scope: &Scope, score: impl Fn(i64) -> Option<f64>) -> Vec<i64> {
+        let mut found: Vec<(i64, f64)> =
+            self.within(&self.ids(), scope).unwrap().into_iter().filter_map(|id| Some((id, score(id)?))).collect();
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        found.into_iter().take(n).map(|(id, _)| id).collect()
+    }
+}
+
+impl Store for Shop {
+    fn words(&self, query: &str) -> Result<Bm25> {
+        let total = self.products.len() as f64;
+        let length: usize = self.products.iter().map(|p| lexemes(&p.title).len()).sum();
+        let mut distinct = lexemes(query);
+        distinct.sort();
+        distinct.dedup();
+        let term = |lexeme: String| {
+            let held = self.products.iter().filter(|p| lexemes(&p.title).contains(&lexeme)).count() as f64;
+            Term { idf: lexical::idf(held, total), lexeme }
+        };
+        let average = lexical::weighted([0, 0, 0, 1]) * length as f64 / total.max(1.0);
+        Ok(Bm25 { terms: distinct.into_iter().map(term).collect(), average })
+    }
+
+    fn whole(&self) -> Result<Whole> {
+        let newest = self.events.values().flatten().map(|e| e.at).fold(f64::NEG_INFINITY, f64::max);
+        let popularity = self.popularity.values().copied().fold(0.0, f64::max);
+        Ok(Whole { popularity, newest: newest.is_finite().then_some(newest) })
+    }
+
+    fn history(&self, user_id: &str, at: f64, _session: Option<&str>) -> Result<Vec<Event>> {
+        let mut events: Vec<Event> = self.events.get(user_id).into_iter().flatten().filter(|e| e.at <= at).cloned().collect();
+        events.reverse();
+        Ok(events)
+    }
+
+    fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>> {
+        Ok(items.iter().map(|id| (*id, self.product(*id).vector.clone())).collect())
+    }
+
+    fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
+        Ok(items.iter().filter_map(|id| Some((*id, self.pairs.get(id)?.clone()))).collect())
+    }
+
+    fn lexical(&self, words: &Bm25, _prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        Ok(self.best(n, scope, |id| Some(self.score(id, words)).filter(|s| *s > 0.0)))
+    }
+
+    fn dense(&self, vector: &[f32], n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        Ok(self.best(n, scope, |id| Some(f64::from(dot(vector, &self.product(id).vector)))))
+    }
+
+    fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        Ok(self.best(n, scope, |id| Some(self.popularity.get(&id).copied().unwrap_or_default())))
+    }
+
+    fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>> {
+        Ok(match scope {
+            Scope::Only(ids) => items.iter().copied().filter(|id| ids.contains(id)).collect(),
+            Scope::All | Scope::Wide => items.to_vec(),
+        })
+    }
+
+    fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>> {
+        let item = |id: &i64| Item {
+            id: *id,
+            words: self.score(*id, words),
+            vector: Some(self.product(*id).vector.clone()),
+            popularity: self.popularity.get(id).copied().unwrap_or_default(),
+            ..Item::default()
+        };
+        Ok(items.iter().map(item).collect())
+    }
+}
