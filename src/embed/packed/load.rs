@@ -2,7 +2,7 @@
 
 use super::attention::Heads;
 use super::buffer::Buffer;
-use super::dense::Dense;
+use super::linear::Linear;
 use super::{Layer, Model, Norm, Turn, simd};
 use crate::control::Control;
 use crate::embed::Precision;
@@ -11,7 +11,7 @@ use crate::embed::weights::{Tensors, Weights};
 use crate::error::Result;
 
 /// A weight and its bias, row-major `[out, in]`, before packing.
-struct Linear {
+struct Matrix {
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
@@ -22,6 +22,7 @@ struct Reader<'a> {
     prefix: &'static str,
     config: &'a Network,
     heads: Heads,
+    precision: Precision,
 }
 
 impl Reader<'_> {
@@ -30,16 +31,16 @@ impl Reader<'_> {
         Ok(Buffer::padded(&values, 0))
     }
 
-    fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
+    fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Matrix> {
         let name = format!("{}{name}", self.prefix);
-        Ok(Linear {
+        Ok(Matrix {
             weight: self.tensors.get(&format!("{name}.weight"), &[outputs, inputs])?,
             bias: if bias { self.tensors.get(&format!("{name}.bias"), &[outputs])? } else { vec![0.0; outputs] },
         })
     }
 
-    fn dense(&self, linear: &Linear, inputs: usize) -> Dense {
-        Dense::pack(&linear.weight, &linear.bias, inputs)
+    fn packed(&self, linear: &Matrix, inputs: usize) -> Linear {
+        Linear::pack(&linear.weight, &linear.bias, inputs, self.precision)
     }
 
     /// TensorFlow's checkpoints call the scale gamma and the shift beta.
@@ -55,7 +56,7 @@ impl Reader<'_> {
 
     /// Queries, keys and values as one layer: heads padded to whole units with zeros, and the queries scaled by
     /// `1 / sqrt(head size)`, which the scores would have to be otherwise.
-    fn qkv(&self, parts: [&Linear; 3]) -> Dense {
+    fn qkv(&self, parts: [&Matrix; 3]) -> Linear {
         let (hidden, heads) = (self.config.hidden, self.heads);
         let size = hidden / heads.count;
         let mut weight = vec![0.0; 3 * heads.columns() * hidden];
@@ -69,11 +70,11 @@ impl Reader<'_> {
                 weight[to * hidden..][..hidden].iter_mut().zip(from).for_each(|(to, from)| *to = from * by);
             }
         }
-        Dense::pack(&weight, &bias, hidden)
+        Linear::pack(&weight, &bias, hidden, self.precision)
     }
 
     /// The layer behind the attention, its inputs spread over the padded heads.
-    fn out(&self, linear: &Linear) -> Dense {
+    fn out(&self, linear: &Matrix) -> Linear {
         let (hidden, heads) = (self.config.hidden, self.heads);
         let size = hidden / heads.count;
         let mut weight = vec![0.0; hidden * heads.columns()];
@@ -82,7 +83,7 @@ impl Reader<'_> {
                 to[..size].copy_from_slice(from);
             }
         }
-        Dense::pack(&weight, &linear.bias, heads.columns())
+        Linear::pack(&weight, &linear.bias, heads.columns(), self.precision)
     }
 
     /// A layer of BERT, RoBERTa or XLM-R.
@@ -100,8 +101,8 @@ impl Reader<'_> {
             qkv: self.qkv([&q, &k, &v]),
             out: self.out(&square("attention.output.dense")?),
             middle: self.norm(&at("attention.output.LayerNorm"), true)?,
-            up: self.dense(&self.linear(&at("intermediate.dense"), wide, hidden, true)?, hidden),
-            down: self.dense(&self.linear(&at("output.dense"), hidden, wide, true)?, wide),
+            up: self.packed(&self.linear(&at("intermediate.dense"), wide, hidden, true)?, hidden),
+            down: self.packed(&self.linear(&at("output.dense"), hidden, wide, true)?, wide),
             after: Some(self.norm(&at("output.LayerNorm"), true)?),
             window: None,
             turn: None,
@@ -118,8 +119,8 @@ impl Reader<'_> {
             qkv: self.qkv([&q, &k, &v]),
             out: self.out(&square("attention.out_lin")?),
             middle: self.norm(&at("sa_layer_norm"), true)?,
-            up: self.dense(&self.linear(&at("ffn.lin1"), wide, hidden, true)?, hidden),
-            down: self.dense(&self.linear(&at("ffn.lin2"), hidden, wide, true)?, wide),
+            up: self.packed(&self.linear(&at("ffn.lin1"), wide, hidden, true)?, hidden),
+            down: self.packed(&self.linear(&at("ffn.lin2"), hidden, wide, true)?, wide),
             after: Some(self.norm(&at("output_layer_norm"), true)?),
             window: None,
             turn: None,
@@ -130,7 +131,7 @@ impl Reader<'_> {
         let (hidden, wide) = (self.config.hidden, self.config.intermediate);
         let at = |name: &str| format!("layers.{i}.{name}");
         let all = self.linear(&at("attn.Wqkv"), 3 * hidden, hidden, rotary.attention_bias)?;
-        let [q, k, v] = [0, 1, 2].map(|part| Linear {
+        let [q, k, v] = [0, 1, 2].map(|part| Matrix {
             weight: all.weight[part * hidden * hidden..(part + 1) * hidden * hidden].to_vec(),
             bias: all.bias[part * hidden..(part + 1) * hidden].to_vec(),
         });
@@ -140,8 +141,8 @@ impl Reader<'_> {
             qkv: self.qkv([&q, &k, &v]),
             out: self.out(&self.linear(&at("attn.Wo"), hidden, hidden, rotary.attention_bias)?),
             middle: self.norm(&at("mlp_norm"), rotary.norm_bias)?,
-            up: self.dense(&self.linear(&at("mlp.Wi"), 2 * wide, hidden, rotary.mlp_bias)?, hidden),
-            down: self.dense(&self.linear(&at("mlp.Wo"), hidden, wide, rotary.mlp_bias)?, wide),
+            up: self.packed(&self.linear(&at("mlp.Wi"), 2 * wide, hidden, rotary.mlp_bias)?, hidden),
+            down: self.packed(&self.linear(&at("mlp.Wo"), hidden, wide, rotary.mlp_bias)?, wide),
             after: None,
             window,
             turn: Some(usize::from(window.is_some())),
@@ -181,7 +182,7 @@ impl Model {
     pub(in crate::embed) fn load(
         config: &Network,
         weights: &Weights<'_>,
-        _precision: Precision,
+        precision: Precision,
         control: &dyn Control,
     ) -> Result<Self> {
         let tensors = weights.tensors()?;
@@ -193,7 +194,7 @@ impl Model {
         let prefix = tensors.prefix(&["", "bert.", "roberta.", "distilbert.", "model."], word);
         let head_size = hidden / config.heads;
         let heads = Heads { count: config.heads, size: simd::padded(head_size) };
-        let reader = Reader { tensors: &tensors, prefix, config, heads };
+        let reader = Reader { tensors: &tensors, prefix, config, heads, precision };
         let words = reader.get(word, &[config.vocab, hidden])?;
         let (mut positions, mut second) = (Buffer::default(), Buffer::default());
         if config.rotary.is_none() {
@@ -252,7 +253,7 @@ impl Model {
     pub(in crate::embed) fn bytes(&self) -> usize {
         let norm = |norm: &Option<Norm>| norm.as_ref().map_or(0, Norm::bytes);
         let layers = self.layers.iter().map(|layer| {
-            let dense = [&layer.qkv, &layer.out, &layer.up, &layer.down].map(Dense::bytes).iter().sum::<usize>();
+            let dense = [&layer.qkv, &layer.out, &layer.up, &layer.down].map(Linear::bytes).iter().sum::<usize>();
             dense + norm(&layer.before) + layer.middle.bytes() + norm(&layer.after)
         });
         self.words.bytes()

@@ -13,7 +13,9 @@
 mod attention;
 mod batch;
 mod buffer;
+mod bytes;
 mod dense;
+mod linear;
 mod load;
 mod simd;
 
@@ -24,14 +26,15 @@ use crate::error::{Error, Result};
 use attention::{Heads, attend};
 pub(super) use batch::Batch;
 use buffer::Buffer;
-use dense::Dense;
+use bytes::Quantized;
+use linear::Linear;
 use simd::Kernels;
 
 use super::config::Activation;
 
 /// Whether this CPU multiplies bytes faster than floats.
 pub(super) fn has_fast_int8() -> bool {
-    false
+    simd::best().fast_bytes
 }
 
 /// Scale and shift of a layer norm; the shift may be absent.
@@ -43,12 +46,12 @@ struct Norm {
 struct Layer {
     /// Before the attention; ModernBERT's alone, and not in its first layer.
     before: Option<Norm>,
-    qkv: Dense,
-    out: Dense,
+    qkv: Linear,
+    out: Linear,
     /// After the attention is added, or (ModernBERT) before the feed-forward part.
     middle: Norm,
-    up: Dense,
-    down: Dense,
+    up: Linear,
+    down: Linear,
     /// After the feed-forward part is added; ModernBERT has none.
     after: Option<Norm>,
     window: Option<usize>,
@@ -93,6 +96,7 @@ pub(super) struct Work {
     context: Buffer<f32>,
     keys: Buffer<f32>,
     scores: Buffer<f32>,
+    bytes: Quantized,
 }
 
 impl Work {
@@ -180,9 +184,9 @@ impl Model {
         match &layer.before {
             Some(norm) => {
                 self.norm_into(norm, rows, work);
-                layer.qkv.apply(kernels, &work.y, hidden, rows, &mut work.wide, none);
+                layer.qkv.apply(kernels, &work.y, hidden, rows, &mut work.bytes, &mut work.wide, none);
             }
-            None => layer.qkv.apply(kernels, &work.x, hidden, rows, &mut work.wide, none),
+            None => layer.qkv.apply(kernels, &work.x, hidden, rows, &mut work.bytes, &mut work.wide, none),
         }
         control.check()?;
         for span in batch.spans(texts) {
@@ -192,7 +196,7 @@ impl Model {
             attend(kernels, self.heads, span, layer.window, work, control)?;
         }
         control.check()?;
-        layer.out.apply(kernels, &work.context, self.heads.columns(), rows, &mut work.y, none);
+        layer.out.apply(kernels, &work.context, self.heads.columns(), rows, &mut work.bytes, &mut work.y, none);
         let post = layer.after.is_some();
         self.add(post.then_some(&layer.middle), rows, work);
         control.check()?;
@@ -202,17 +206,17 @@ impl Model {
         let x = if post { &work.x } else { &work.y };
         match self.activation {
             _ if layer.up.columns() > simd::padded(self.intermediate) => {
-                layer.up.apply(kernels, x, hidden, rows, &mut work.wide, none);
+                layer.up.apply(kernels, x, hidden, rows, &mut work.bytes, &mut work.wide, none);
                 for row in work.wide[..rows * layer.up.columns()].chunks_exact_mut(layer.up.columns()) {
                     let (value, gate) = row.split_at_mut(self.intermediate);
                     self.activate(value);
                     kernels.multiply(value, gate);
                 }
             }
-            _ => layer.up.apply(kernels, x, hidden, rows, &mut work.wide, |run| self.activate(run)),
+            _ => layer.up.apply(kernels, x, hidden, rows, &mut work.bytes, &mut work.wide, |run| self.activate(run)),
         }
         control.check()?;
-        layer.down.apply(kernels, &work.wide, layer.up.columns(), rows, &mut work.y, none);
+        layer.down.apply(kernels, &work.wide, layer.up.columns(), rows, &mut work.bytes, &mut work.y, none);
         self.add(layer.after.as_ref(), rows, work);
         Ok(())
     }

@@ -201,6 +201,33 @@ pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f
     }
 }
 
+/// A row in bytes over its own range: `x ≈ step · byte + least`. Returns (step, least).
+#[inline(always)]
+pub(super) fn quantize<A: Arith>(row: &[f32], to: &mut [u8]) -> (f32, f32) {
+    const MAGIC: f32 = 12_582_912.0; // as in `exp`: rounds to a whole number, in the low bits
+    let (units, rest) = row.as_chunks::<UNIT>();
+    let (mut least, mut most) = ([f32::MAX; UNIT], [f32::MIN; UNIT]);
+    for unit in units {
+        for i in 0..UNIT {
+            least[i] = if unit[i] < least[i] { unit[i] } else { least[i] };
+            most[i] = if unit[i] > most[i] { unit[i] } else { most[i] };
+        }
+    }
+    let least = rest.iter().chain(&least).fold(f32::MAX, |a, b| a.min(*b));
+    let most = rest.iter().chain(&most).fold(f32::MIN, |a, b| a.max(*b));
+    let step = (most - least) / 255.0;
+    let inverse = 1.0 / step;
+    // All alike (or so close that a step has no inverse): every number is the offset.
+    if !(step > 0.0 && inverse < f32::MAX && step < f32::MAX) {
+        to.fill(0);
+        return (0.0, least);
+    }
+    for (to, x) in to.iter_mut().zip(row) {
+        *to = A::fma(*x - least, inverse, MAGIC).to_bits() as u8;
+    }
+    (step, least)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,12 @@
 //! A sum's order never depends on how many rows stand beside a row: a tile of any height adds along `k` one by one into
 //! one accumulator for each number of the result. That is what makes the bits of a text the same in every batch.
 
+mod bytes;
 mod map;
 mod tables;
 mod tile;
 
+pub(crate) use bytes::ByteTile;
 pub(crate) use tables::{Kernels, best};
 #[cfg(test)]
 pub(crate) use tables::all;

@@ -1,5 +1,6 @@
 //! One table of kernels for each instruction set, and the choice among them.
 
+use super::bytes::{ByteTile, Sums, tile as byte_tile};
 use super::tile::{Lanes, Tile, tile};
 use super::{UNIT, map};
 
@@ -10,7 +11,11 @@ pub(crate) struct Kernels {
     pub(crate) name: &'static str,
     /// Most rows of a tile.
     pub(crate) rows: usize,
+    /// Whether its byte tiles are faster than its float tiles.
+    pub(crate) fast_bytes: bool,
     tile: unsafe fn(&Tile),
+    byte_tile: unsafe fn(&ByteTile),
+    quantize: unsafe fn(&[f32], &mut [u8]) -> (f32, f32),
     gelu: unsafe fn(&mut [f32]),
     gelu_tanh: unsafe fn(&mut [f32]),
     relu: unsafe fn(&mut [f32]),
@@ -26,6 +31,19 @@ impl Kernels {
     pub(crate) unsafe fn tile(&self, t: &Tile) {
         // SAFETY: the caller's promise, and the CPU has the instructions.
         unsafe { (self.tile)(t) }
+    }
+
+    /// # Safety
+    /// As [`byte_tile`].
+    pub(crate) unsafe fn byte_tile(&self, t: &ByteTile) {
+        // SAFETY: the caller's promise, and the CPU has the instructions.
+        unsafe { (self.byte_tile)(t) }
+    }
+
+    /// A row in bytes: (worth of a step, what zero stands for).
+    pub(crate) fn quantize(&self, row: &[f32], to: &mut [u8]) -> (f32, f32) {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.quantize)(row, to) }
     }
 
     pub(crate) fn gelu(&self, row: &mut [f32]) {
@@ -61,52 +79,38 @@ impl Kernels {
     }
 }
 
-/// Picks the tile of the right height; `WIDE` registers make the four units of a panel. Narrower ones go unit by unit.
+/// Runs `$one` for a tile that is `$rows` high, as a number the compiler knows. The one place where heights are told apart.
+macro_rules! by_height {
+    ($rows:expr, $function:ident, $kind:ty, $registers:literal, $tile:expr) => {
+        match $rows {
+            1 => $function::<$kind, 1, $registers>($tile),
+            2 => $function::<$kind, 2, $registers>($tile),
+            3 => $function::<$kind, 3, $registers>($tile),
+            4 => $function::<$kind, 4, $registers>($tile),
+            5 => $function::<$kind, 5, $registers>($tile),
+            _ => $function::<$kind, 6, $registers>($tile),
+        }
+    };
+}
+
+/// A tile in registers of a whole unit: a panel's four units are one tile.
 ///
 /// # Safety
-/// As [`tile`], and the CPU has the instructions of `L`.
+/// As [`tile`], at most six rows, and the CPU has the instructions of `L`.
 #[inline(always)]
 unsafe fn wide<L: Lanes>(t: &Tile) {
-    // SAFETY: passed on; M is the number of rows, V the number of registers.
+    // SAFETY: passed on; M is the number of rows, V the number of units.
     unsafe {
-        match (t.rows, t.units) {
-            (1, 4) => tile::<L, 1, 4>(t),
-            (2, 4) => tile::<L, 2, 4>(t),
-            (3, 4) => tile::<L, 3, 4>(t),
-            (4, 4) => tile::<L, 4, 4>(t),
-            (5, 4) => tile::<L, 5, 4>(t),
-            (6, 4) => tile::<L, 6, 4>(t),
-            (rows, 2) => match rows {
-                1 => tile::<L, 1, 2>(t),
-                2 => tile::<L, 2, 2>(t),
-                3 => tile::<L, 3, 2>(t),
-                4 => tile::<L, 4, 2>(t),
-                5 => tile::<L, 5, 2>(t),
-                _ => tile::<L, 6, 2>(t),
-            },
-            (rows, units) => {
-                for unit in 0..units {
-                    let one = Tile {
-                        b: t.b.add(unit * UNIT),
-                        c: t.c.add(unit * UNIT),
-                        start: if t.start.is_null() { t.start } else { t.start.add(unit * UNIT) },
-                        ..*t
-                    };
-                    match rows {
-                        1 => tile::<L, 1, 1>(&one),
-                        2 => tile::<L, 2, 1>(&one),
-                        3 => tile::<L, 3, 1>(&one),
-                        4 => tile::<L, 4, 1>(&one),
-                        5 => tile::<L, 5, 1>(&one),
-                        _ => tile::<L, 6, 1>(&one),
-                    }
-                }
-            }
+        match t.units {
+            1 => by_height!(t.rows, tile, L, 1, t),
+            2 => by_height!(t.rows, tile, L, 2, t),
+            3 => by_height!(t.rows, tile, L, 3, t),
+            _ => by_height!(t.rows, tile, L, 4, t),
         }
     }
 }
 
-/// The same for registers of half a unit.
+/// The same in registers of half a unit, unit by unit.
 ///
 /// # Safety
 /// As [`wide`].
@@ -121,21 +125,57 @@ unsafe fn narrow<L: Lanes>(t: &Tile) {
                 start: if t.start.is_null() { t.start } else { t.start.add(unit * UNIT) },
                 ..*t
             };
-            match t.rows {
-                1 => tile::<L, 1, 2>(&one),
-                2 => tile::<L, 2, 2>(&one),
-                3 => tile::<L, 3, 2>(&one),
-                4 => tile::<L, 4, 2>(&one),
-                5 => tile::<L, 5, 2>(&one),
-                _ => tile::<L, 6, 2>(&one),
-            }
+            by_height!(t.rows, tile, L, 2, &one);
+        }
+    }
+}
+
+/// As [`wide`], in bytes.
+///
+/// # Safety
+/// As [`wide`].
+#[inline(always)]
+unsafe fn wide_bytes<S: Sums>(t: &ByteTile) {
+    // SAFETY: passed on; M is the number of rows, V the number of units.
+    unsafe {
+        match t.units {
+            1 => by_height!(t.rows, byte_tile, S, 1, t),
+            2 => by_height!(t.rows, byte_tile, S, 2, t),
+            3 => by_height!(t.rows, byte_tile, S, 3, t),
+            _ => by_height!(t.rows, byte_tile, S, 4, t),
+        }
+    }
+}
+
+/// As [`narrow`], in bytes.
+///
+/// # Safety
+/// As [`wide`].
+#[inline(always)]
+unsafe fn narrow_bytes<S: Sums>(t: &ByteTile) {
+    for unit in 0..t.units {
+        // SAFETY: passed on, one unit at a time.
+        unsafe {
+            let at = unit * UNIT;
+            let one = ByteTile {
+                b: t.b.add(at * 4),
+                scale: t.scale.add(at),
+                sum: t.sum.add(at),
+                bias: t.bias.add(at),
+                c: t.c.add(at),
+                ..*t
+            };
+            by_height!(t.rows, byte_tile, S, 2, &one);
         }
     }
 }
 
 /// A module with one table. A macro, since `target_feature` is an attribute and no function can carry it as a value.
 macro_rules! table {
-    ($module:ident, $name:literal, $rows:literal, $tile:ident, $lanes:ty, $arith:ty, $(#[$attribute:meta])*) => {
+    (
+        $module:ident, $name:literal, $rows:literal, $fast:literal,
+        $tile:ident $lanes:ty, $bytes:ident $sums:ty, $arith:ty, $(#[$attribute:meta])*
+    ) => {
         mod $module {
             use super::*;
 
@@ -145,6 +185,15 @@ macro_rules! table {
             unsafe fn tile(t: &Tile) {
                 // SAFETY: see above.
                 unsafe { $tile::<$lanes>(t) }
+            }
+            $(#[$attribute])*
+            unsafe fn byte_tile(t: &ByteTile) {
+                // SAFETY: see above.
+                unsafe { $bytes::<$sums>(t) }
+            }
+            $(#[$attribute])*
+            unsafe fn quantize(row: &[f32], to: &mut [u8]) -> (f32, f32) {
+                map::quantize::<$arith>(row, to)
             }
             $(#[$attribute])*
             unsafe fn gelu(row: &mut [f32]) {
@@ -171,20 +220,43 @@ macro_rules! table {
                 map::norm::<$arith>(x, y, scale, shift, eps)
             }
 
-            pub(super) static TABLE: Kernels =
-                Kernels { name: $name, rows: $rows, tile, gelu, gelu_tanh, relu, multiply, softmax, norm };
+            pub(super) static TABLE: Kernels = Kernels {
+                name: $name,
+                rows: $rows,
+                fast_bytes: $fast,
+                tile,
+                byte_tile,
+                quantize,
+                gelu,
+                gelu_tanh,
+                relu,
+                multiply,
+                softmax,
+                norm,
+            };
         }
     };
 }
 
-table!(portable, "portable", 2, narrow, super::super::tile::Plain, map::Baseline,);
+use super::{bytes, tile as float};
+
+table!(portable, "portable", 2, false, narrow float::Plain, narrow_bytes bytes::Plain, map::Baseline,);
 
 #[cfg(target_arch = "x86_64")]
-table!(avx2, "avx2", 6, narrow, super::super::tile::Avx2, map::Fused, #[target_feature(enable = "avx2,fma")]);
+table!(avx2, "avx2", 6, true, narrow float::Avx2, narrow_bytes bytes::Avx2, map::Fused,
+    #[target_feature(enable = "avx2,fma")]);
 
 #[cfg(target_arch = "x86_64")]
-table!(avx512, "avx512", 6, wide, super::super::tile::Avx512, map::Fused,
+table!(avx_vnni, "avx-vnni", 6, true, narrow float::Avx2, narrow_bytes bytes::Vnni256, map::Fused,
+    #[target_feature(enable = "avx2,fma,avxvnni")]);
+
+#[cfg(target_arch = "x86_64")]
+table!(avx512, "avx512", 6, true, wide float::Avx512, narrow_bytes bytes::Avx2, map::Fused,
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]);
+
+#[cfg(target_arch = "x86_64")]
+table!(avx512_vnni, "avx512-vnni", 6, true, wide float::Avx512, wide_bytes bytes::Vnni512, map::Fused,
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]);
 
 /// Every table that this CPU can run, the best first.
 pub(crate) fn all() -> Vec<&'static Kernels> {
@@ -192,13 +264,19 @@ pub(crate) fn all() -> Vec<&'static Kernels> {
     #[cfg(target_arch = "x86_64")]
     {
         let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        if avx2
+        let avx512 = avx2
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-        {
+            && is_x86_feature_detected!("avx512dq");
+        if avx512 && is_x86_feature_detected!("avx512vnni") {
+            tables.push(&avx512_vnni::TABLE);
+        }
+        if avx512 {
             tables.push(&avx512::TABLE);
+        }
+        if avx2 && is_x86_feature_detected!("avxvnni") {
+            tables.push(&avx_vnni::TABLE);
         }
         if avx2 {
             tables.push(&avx2::TABLE);
