@@ -72,3 +72,11 @@ AS $$
     ORDER BY c.opcintype = type DESC LIMIT 1
 $$;
 COMMENT ON FUNCTION persona._equality(oid) IS 'internal: the = of a type''s default btree operator class, qualified';
+
+-- English that keeps its stop words, for items: "The Who" is found, and how common a word is says enough.
+CREATE TEXT SEARCH DICTIONARY persona.english_stem (TEMPLATE = pg_catalog.snowball, Language = english);
+CREATE TEXT SEARCH CONFIGURATION persona.english (COPY = pg_catalog.english);
+ALTER TEXT SEARCH CONFIGURATION persona.english
+    ALTER MAPPING FOR asciiword, asciihword, hword_asciipart, word, hword, hword_part WITH persona.english_stem;
+COMMENT ON TEXT SEARCH DICTIONARY persona.english_stem IS 'snowball for English without a list of stop words';
+COMMENT ON TEXT SEARCH CONFIGURATION persona.english IS 'English for the words of items: stems, and keeps stop words';

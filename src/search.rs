@@ -9,14 +9,11 @@ use crate::error::Result;
 use crate::linear::dot;
 use crate::parts::{DIMENSIONS, Dimension, Parts};
 use crate::rank::weights;
-use crate::retrieve::lexical::Bm25;
+use crate::retrieve::lexical::{Bm25, K1};
 use crate::shopper::Shopper;
 use crate::store::{Item, Scope, Store, Whole};
 use std::collections::HashMap;
 use std::rc::Rc;
-
-/// How many candidates the dense source and the history each bring, beside the lexical source's own cap.
-const OTHERS: usize = 200;
 
 /// What the caller asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +39,7 @@ pub struct Question {
     shopper: Shopper,
     whole: Whole,
     weights: [f64; DIMENSIONS.len()],
-    bound: f64,
+    total: f64,
 }
 
 /// An item with its place in the ranking explained.
@@ -65,17 +62,15 @@ impl Question {
         let mut shopper = Shopper::default();
         if let Some(user_id) = request.user_id {
             let events = store.history(user_id, request.at, request.session)?;
-            // Decay counts from the newest event where the clock is far past it: an old data set is not all stale.
-            let newest = events.first().map(|e| e.at).into_iter().chain(whole.newest).fold(f64::NEG_INFINITY, f64::max);
-            shopper = Shopper::new(&events, request.at.min(newest), &weights::SHOPPER);
+            shopper = Shopper::new(&events, &weights::SHOPPER);
             let items = shopper.items();
             if !items.is_empty() {
-                shopper.set_vectors(store.vectors(&items)?);
+                shopper.set_vectors(&store.vectors(&items)?, &whole.mean);
                 shopper.set_pairs(&store.pairs(&items)?);
             }
         }
-        let weights = DIMENSIONS.map(|d| weights::of(d) * request.options.factor(d));
-        Ok(Question { bound: words.bound(), words, vector, shopper, whole, weights })
+        let weights = DIMENSIONS.map(|d| weights::gate(d, words.terms.len()) * request.options.factor(d));
+        Ok(Question { total: words.total(), words, vector, shopper, whole, weights })
     }
 
     /// The query's words.
@@ -90,18 +85,26 @@ impl Question {
             (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
             _ => 0.0,
         };
-        let lexical = if self.bound > 0.0 { item.words / self.bound } else { 0.0 };
-        let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(&self.shopper, v).max(0.0));
+        let (lexical, covered) = if self.total > 0.0 {
+            (item.words.score / (self.total * (K1 + 1.0)), item.words.covered / self.total)
+        } else {
+            (0.0, 0.0)
+        };
+        let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(&self.shopper, v));
         let popularity =
             if self.whole.popularity > 0.0 { item.popularity.ln_1p() / self.whole.popularity.ln_1p() } else { 0.0 };
         let together = self.shopper.together(item.id);
         for (dimension, weight) in DIMENSIONS.into_iter().zip(self.weights) {
             let value = match dimension {
-                Dimension::Relevance => weights::LEXICAL * lexical + weights::DENSE * cosine(self.vector.as_deref()),
+                Dimension::Relevance => {
+                    weights::LEXICAL * lexical
+                        + weights::COVERED * covered
+                        + weights::DENSE * cosine(self.vector.as_deref())
+                }
                 Dimension::Taste => near(Shopper::taste),
                 Dimension::Session => near(Shopper::session),
                 Dimension::Popularity => popularity,
-                Dimension::Together => together / (together + 0.2),
+                Dimension::Together => together / (together + weights::TOGETHER_HALF),
             };
             parts.set(dimension, weight * value);
         }
@@ -166,7 +169,6 @@ fn retrieve(
         }
         found.len()
     };
-    let others = OTHERS.max(wanted);
     let mut count = 0;
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
         let n = options.candidates.max(wanted) + more;
@@ -176,7 +178,7 @@ fn retrieve(
     if options.asks(Source::Dense) {
         let taste = || question.shopper.vector();
         if let Some(vector) = question.vector.as_deref().map(<[f32]>::to_vec).or_else(taste) {
-            count = add("dense", store.dense(&vector, others + more, scope)?);
+            count = add("dense", store.dense(&vector, weights::DENSE_CAP.max(wanted) + more, scope)?);
             control.check()?;
         }
     }
@@ -184,12 +186,12 @@ fn retrieve(
         let neighbours: Vec<i64> = question.shopper.neighbours().into_iter().filter(unseen).collect();
         // In a search, what goes with the history has to answer the query too: it is ranked among the others.
         let mut within = store.within(&neighbours, scope)?;
-        within.truncate(others);
+        within.truncate(weights::TOGETHER_CAP.max(wanted));
         count = add("together", within);
     }
     let browsing = request.query.is_none_or(|q| q.trim().is_empty());
     if browsing || count < wanted {
-        add("popular", store.popular(others + more, scope)?);
+        add("popular", store.popular(weights::TOGETHER_CAP.max(wanted) + more, scope)?);
     }
     Ok(found)
 }

@@ -1,8 +1,9 @@
 //! The shopper, as a live read of the behaviour tables: what was taken lately, and what goes with it.
 //!
-//! There is no profile: a shopper is the latest events, newest first, each with how much it counts today. Taste is
-//! attention over the vectors of what was taken (the candidate asks, the history answers), so that somebody who reads
-//! thrillers and repairs bicycles has both tastes instead of their mean.
+//! There is no profile: a shopper is the latest events, newest first. The item taken last counts 1, the one before
+//! 1/√2, and so on, each times what its event says. Taste is attention over the vectors of what was taken (the
+//! candidate asks, the history answers), so that somebody who reads thrillers and repairs bicycles has both tastes
+//! instead of their mean. Vectors are compared from the catalog's mean: what all items share says nothing of a taste.
 
 use crate::event::{Event, Kind};
 use crate::linear::dot;
@@ -11,12 +12,8 @@ use std::collections::{HashMap, HashSet};
 /// How a history is weighed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// An event counts half after so many later ones.
-    pub half_rank: f64,
-    /// An event counts half after so many days.
-    pub half_days: f64,
-    /// How sharply attention turns to the nearest item of the history.
-    pub sharpness: f64,
+    /// Of the softmax over the history: the smaller, the more the nearest item decides.
+    pub temperature: f64,
     /// Items of the history that are compared with each candidate.
     pub compared: usize,
 }
@@ -26,7 +23,10 @@ pub struct Settings {
 struct Taken {
     item: i64,
     weight: f64,
+    /// From the catalog's mean, of length 1.
     vector: Option<Vec<f32>>,
+    /// The vector's product with the mean.
+    offset: f64,
 }
 
 /// A shopper at one moment.
@@ -36,18 +36,16 @@ pub struct Shopper {
     session: Vec<Taken>,
     together: HashMap<i64, f64>,
     seen: HashSet<i64>,
-    sharpness: f64,
+    mean: Vec<f32>,
+    temperature: f64,
 }
 
-/// Seconds in a day.
-const DAY: f64 = 86_400.0;
-
 impl Shopper {
-    /// Reads events, newest first. `now` is what decay counts from, in seconds since 1970.
-    pub fn new(events: &[Event], now: f64, settings: &Settings) -> Shopper {
-        let mut shopper = Shopper { sharpness: settings.sharpness, ..Shopper::default() };
+    /// Reads events, newest first.
+    pub fn new(events: &[Event], settings: &Settings) -> Shopper {
+        let mut shopper = Shopper { temperature: settings.temperature, ..Shopper::default() };
         let mut sent_back = HashSet::new();
-        for (rank, event) in events.iter().enumerate() {
+        for event in events {
             shopper.seen.insert(event.item);
             if event.kind == Kind::Return {
                 sent_back.insert(event.item);
@@ -55,22 +53,25 @@ impl Shopper {
             if event.weight <= 0.0 || sent_back.contains(&event.item) {
                 continue;
             }
-            let days = ((now - event.at) / DAY).max(0.0);
-            let decay = 0.5f64.powf(rank as f64 / settings.half_rank + days / settings.half_days);
-            let list = if event.in_session { &mut shopper.session } else { &mut shopper.taken };
-            let weight = event.weight * decay;
-            if let Some(known) = list.iter_mut().find(|t| t.item == event.item) {
-                known.weight = known.weight.max(weight);
-            } else if list.len() < settings.compared {
-                list.push(Taken { item: event.item, weight, vector: None });
+            let add = |list: &mut Vec<Taken>| {
+                let recency = ((list.len() + 1) as f64).sqrt().recip();
+                if let Some(known) = list.iter_mut().find(|t| t.item == event.item) {
+                    known.weight = known.weight.max(event.weight * recency);
+                } else if list.len() < settings.compared {
+                    list.push(Taken { item: event.item, weight: event.weight * recency, vector: None, offset: 0.0 });
+                }
+            };
+            if event.in_session {
+                add(&mut shopper.session);
             }
+            add(&mut shopper.taken);
         }
         shopper
     }
 
-    /// The items that matter, of history and session.
+    /// The items that matter.
     pub fn items(&self) -> Vec<i64> {
-        self.taken.iter().chain(&self.session).map(|t| t.item).collect()
+        self.taken.iter().map(|t| t.item).collect()
     }
 
     /// Whether an item is anywhere in the history.
@@ -85,19 +86,30 @@ impl Shopper {
 
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
-        self.taken.is_empty() && self.session.is_empty()
+        self.taken.is_empty()
     }
 
-    /// Fills in the vectors of the history's items.
-    pub fn set_vectors(&mut self, mut vectors: HashMap<i64, Vec<f32>>) {
+    /// Fills in the vectors of the history's items; `mean` is the catalog's, or empty.
+    pub fn set_vectors(&mut self, vectors: &HashMap<i64, Vec<f32>>, mean: &[f32]) {
+        self.mean = mean.to_vec();
         for taken in self.taken.iter_mut().chain(&mut self.session) {
-            taken.vector = vectors.remove(&taken.item);
+            let Some(vector) = vectors.get(&taken.item) else { continue };
+            let mut from_mean = vector.clone();
+            for (value, mean) in from_mean.iter_mut().zip(mean) {
+                *value -= mean;
+            }
+            let length = dot(&from_mean, &from_mean).sqrt();
+            if length > 0.0 {
+                from_mean.iter_mut().for_each(|value| *value /= length);
+                taken.offset = f64::from(dot(&from_mean, mean));
+                taken.vector = Some(from_mean);
+            }
         }
     }
 
-    /// Adds up what goes with the history: each neighbour by the item's share of the history and the pair's weight.
+    /// Adds up what goes with the history: each neighbour by the item's weight and the pair's.
     pub fn set_pairs(&mut self, pairs: &HashMap<i64, Vec<(i64, f32)>>) {
-        for taken in self.taken.iter().chain(&self.session) {
+        for taken in &self.taken {
             for (other, weight) in pairs.get(&taken.item).into_iter().flatten() {
                 *self.together.entry(*other).or_default() += taken.weight * f64::from(*weight);
             }
@@ -116,20 +128,39 @@ impl Shopper {
         items.into_iter().map(|(item, _)| item).collect()
     }
 
-    /// How near a vector is to what was taken before: a cosine, 0 where nothing is known.
+    /// How near a vector is to what was taken: a cosine from the catalog's mean, 0 where nothing is known.
     pub fn taste(&self, vector: &[f32]) -> f64 {
-        attention(&self.taken, vector, self.sharpness)
+        self.attention(&self.taken, vector)
     }
 
     /// How near a vector is to what this session looked at.
     pub fn session(&self, vector: &[f32]) -> f64 {
-        attention(&self.session, vector, self.sharpness)
+        self.attention(&self.session, vector)
+    }
+
+    /// The mean of the cosines with each item, weighted by the item's weight and by exp(cosine / temperature).
+    fn attention(&self, taken: &[Taken], vector: &[f32]) -> f64 {
+        if taken.is_empty() {
+            return 0.0;
+        }
+        // |v − m| without making v − m.
+        let square = dot(vector, vector) - 2.0 * dot(vector, &self.mean) + dot(&self.mean, &self.mean);
+        let length = f64::from(square.max(1e-12)).sqrt();
+        let (mut sum, mut total) = (0.0, 0.0);
+        for item in taken {
+            let Some(other) = &item.vector else { continue };
+            let cosine = (f64::from(dot(vector, other)) - item.offset) / length;
+            let weight = item.weight * ((cosine - 1.0) / self.temperature).exp();
+            sum += weight * cosine;
+            total += weight;
+        }
+        if total > 0.0 { sum / total } else { 0.0 }
     }
 
     /// The history as one vector of length 1, for retrieval; `None` where nothing is known.
     pub fn vector(&self) -> Option<Vec<f32>> {
         let mut sum: Vec<f32> = Vec::new();
-        for taken in self.taken.iter().chain(&self.session) {
+        for taken in &self.taken {
             let Some(vector) = &taken.vector else { continue };
             sum.resize(vector.len(), 0.0);
             for (total, value) in sum.iter_mut().zip(vector) {
@@ -139,18 +170,4 @@ impl Shopper {
         let length = dot(&sum, &sum).sqrt();
         (length > 0.0).then(|| sum.iter().map(|value| value / length).collect())
     }
-}
-
-/// Softmax attention of a candidate over items: the mean of the cosines, weighted by the items' weights and by
-/// exp(sharpness · cosine).
-fn attention(taken: &[Taken], vector: &[f32], sharpness: f64) -> f64 {
-    let (mut sum, mut total) = (0.0, 0.0);
-    for item in taken {
-        let Some(other) = &item.vector else { continue };
-        let cosine = f64::from(dot(other, vector));
-        let weight = item.weight * (sharpness * (cosine - 1.0)).exp();
-        sum += weight * cosine;
-        total += weight;
-    }
-    if total > 0.0 { sum / total } else { 0.0 }
 }

@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::event::Event;
-use crate::retrieve::lexical::Bm25;
+use crate::retrieve::lexical::{Answer, Bm25};
 use std::collections::HashMap;
 
 /// Which items may come back: all of them, or those that pass a filter and the caller's row-level security.
@@ -20,10 +20,12 @@ pub enum Scope {
 }
 
 /// What is known of the catalog as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Whole {
     /// The largest popularity of an item.
     pub popularity: f64,
+    /// The mean of the items' vectors; empty where none is kept.
+    pub mean: Vec<f32>,
     /// The newest event, in seconds since 1970-01-01 UTC; `None` without events.
     pub newest: Option<f64>,
 }
@@ -33,8 +35,8 @@ pub struct Whole {
 pub struct Item {
     /// Its number in the catalog.
     pub id: i64,
-    /// BM25 of the query.
-    pub words: f64,
+    /// How its words answer the query.
+    pub words: Answer,
     /// Its vector, of length 1; `None` until refreshed.
     pub vector: Option<Vec<f32>>,
     /// Its popularity, as refreshed: kind-weighted shoppers, newer ones counting more.

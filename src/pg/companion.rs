@@ -50,18 +50,24 @@ pub fn column<'a>(columns: &'a [Column], relation: &str, name: &str) -> Result<&
 /// Longest part of a column that is read into words, in characters: a tsvector holds 1 MB.
 const LONGEST: usize = 100_000;
 
+/// SQL of a text without the punctuation that the parser of `to_tsvector` would take for a path, an entity or an address.
+pub fn plain(text: &str) -> String {
+    const MARKS: &str = "!\"#$%&()*+,/:;<=>?@[\\]^`{|}~_®™©";
+    format!("translate({text}, {}, {})", literal(MARKS), literal(&" ".repeat(MARKS.chars().count())))
+}
+
 /// A column's words as one SQL text: arrays by element, json by its strings.
 fn words(column: &Column) -> String {
     let name = format!("i.{}", ident(&column.name));
     let text = match column.base {
         pg_sys::JSONOID | pg_sys::JSONBOID => format!(
-            "(SELECT pg_catalog.string_agg(v #>> '{{}}', ' ') FROM pg_catalog.jsonb_path_query({name}::pg_catalog.jsonb, \
+            "(SELECT string_agg(v #>> '{{}}', ' ') FROM jsonb_path_query({name}::jsonb, \
              '$.** ? (@.type() == \"string\")') v)"
         ),
-        _ if column.array => format!("pg_catalog.array_to_string({name}, ' ')"),
-        _ => format!("{name}::pg_catalog.text"),
+        _ if column.array => format!("array_to_string({name}, ' ')"),
+        _ => format!("{name}::text"),
     };
-    format!("pg_catalog.left({text}, {LONGEST})")
+    format!("left({text}, {LONGEST})")
 }
 
 /// SQL of an item's words, its text for the model, and that text's hash: `key, lexemes, document, hash` from `items i`.
@@ -88,15 +94,14 @@ impl Document {
         let mut lexemes = Vec::new();
         for (label, parts) in [("A", &title), ("B", &named), ("C", &body), ("D", &attributes)] {
             if !parts.is_empty() {
-                lexemes.push(format!(
-                    "pg_catalog.setweight(pg_catalog.to_tsvector({config}::pg_catalog.regconfig, pg_catalog.concat_ws(' ', {})), '{label}')",
-                    parts.join(", ")
-                ));
+                let text = plain(&format!("concat_ws(' ', {})", parts.join(", ")));
+                lexemes.push(format!("setweight(to_tsvector({config}::regconfig, {text}), '{label}')"));
             }
         }
-        let embedded: Vec<String> = title.iter().chain(&named).chain(&body).chain(&attributes).cloned().collect();
-        let text = format!("pg_catalog.concat_ws('. ', {})", embedded.join(", "));
-        let hash = format!("pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to({text}, 'UTF8')), 1, 16)");
+        // Brand and attributes are matched as words; in the text they would only dilute what it means.
+        let embedded: Vec<String> = title.iter().chain(&body).map(|part| format!("NULLIF(btrim({part}), '')")).collect();
+        let text = format!("concat_ws(E'\\n', {})", embedded.join(", "));
+        let hash = format!("substr(sha256(convert_to({text}, 'UTF8')), 1, 16)");
         Ok(Document { lexemes: lexemes.join(" || "), text, hash })
     }
 }
@@ -181,7 +186,7 @@ pub fn ddl(shown: &str, key_type: &str, dimension: i32, halfvec: &str, [companio
         format!(
             "CREATE TABLE {stats} (
                 id bigint PRIMARY KEY, shoppers bigint NOT NULL, events bigint NOT NULL, views bigint NOT NULL, clicks bigint NOT NULL,
-                carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz)"
+                carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[])"
         ),
         format!("COMMENT ON TABLE {stats} IS {note}"),
         format!("CREATE TABLE {pairs} (id bigint PRIMARY KEY, others bigint[] NOT NULL, weights real[] NOT NULL)"),

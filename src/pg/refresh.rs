@@ -184,7 +184,9 @@ impl<'a> Refresh<'a> {
         let _owner = Acting::as_owner(c.owner());
         self.control.progress("stats", 0, 0);
         spi::run(&format!("DELETE FROM {}", c.stats), &[])?;
-        let Some(events) = self.events()? else { return Ok(0) };
+        // Without behaviour the catalog still has its mean vector, in the row of the whole.
+        let none = "SELECT 0::bigint AS id, ''::text AS shopper, now() AS at, ''::text AS kind, 0::float8 AS weight WHERE false";
+        let events = self.events()?.unwrap_or_else(|| none.to_owned());
         let count = |kind: Kind| format!("count(*) FILTER (WHERE e.kind = '{}')", kind.name());
         let half = weights::POPULARITY_DAYS * 86_400.0;
         // One shopper counts once for an item, by what says most: nobody makes a best-seller alone.
@@ -200,11 +202,15 @@ impl<'a> Refresh<'a> {
                 FROM e GROUP BY 1)
              INSERT INTO {stats}
              SELECT n.id, n.shoppers, n.events, n.views, n.clicks, n.carts, n.purchases, n.returns,
-                COALESCE(l.popularity, 0)::real, n.last FROM counted n LEFT JOIN liked l USING (id)
+                COALESCE(l.popularity, 0)::real, n.last, NULL FROM counted n LEFT JOIN liked l USING (id)
              UNION ALL
-             SELECT 0, (SELECT count(DISTINCT e.shopper) FROM e), sum(n.events), sum(n.views), sum(n.clicks), sum(n.carts),
-                sum(n.purchases), sum(n.returns), COALESCE((SELECT max(l.popularity) FROM liked l), 0)::real, max(n.last)
-             FROM counted n HAVING count(*) > 0",
+             SELECT 0, (SELECT count(DISTINCT e.shopper) FROM e), COALESCE(sum(n.events), 0), COALESCE(sum(n.views), 0),
+                COALESCE(sum(n.clicks), 0), COALESCE(sum(n.carts), 0), COALESCE(sum(n.purchases), 0), COALESCE(sum(n.returns), 0),
+                COALESCE((SELECT max(l.popularity) FROM liked l), 0)::real, max(n.last),
+                (SELECT {schema}.avg(c.embedding)::{schema}.vector::real[] FROM {companion} c)
+             FROM counted n",
+            schema = vector::types()?.schema,
+            companion = c.companion,
             views = count(Kind::View),
             clicks = count(Kind::Click),
             carts = count(Kind::Cart),

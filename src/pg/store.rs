@@ -9,11 +9,11 @@ use super::companion::{columns, ident};
 use super::identity::{self, Acting, Owner};
 use super::spi::{self, Arg, Mode};
 use super::tsvector::TsVector;
-use super::{filter, guc, vector};
+use super::{companion, filter, guc, vector};
 use crate::catalog::filter::Filter;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::retrieve::lexical::{self, Bm25, Term};
+use crate::retrieve::lexical::{self, Answer, Bm25, K1, Term};
 use crate::store::{Item, Scope, Store, Whole};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
@@ -153,15 +153,24 @@ impl Store for PgStore<'_> {
         let _owner = self.owner();
         let sql = format!(
             "SELECT q.lexeme, COALESCE(t.documents, 0), w.documents, w.length
-             FROM pg_catalog.unnest(pg_catalog.to_tsvector($1::pg_catalog.regconfig, $2)) q(lexeme)
+             FROM unnest(to_tsvector($1::regconfig, {})) q(lexeme)
              LEFT JOIN {terms} t ON t.lexeme = q.lexeme LEFT JOIN {terms} w ON w.lexeme = ''",
+            companion::plain("$2"),
             terms = self.catalog.terms
         );
-        let config = self.catalog.text_search.clone();
-        let rows = spi::query(Mode::Read, &sql, &[Arg::of(config), Arg::of(query)], |row| {
-            let lexeme: String = row.need(1)?;
-            Ok((lexeme, row.need::<i64>(2)?, row.get::<i64>(3).unwrap_or(0), row.get::<f64>(4).unwrap_or(0.0)))
-        })?;
+        let read = |config: &str| {
+            spi::query(Mode::Read, &sql, &[Arg::of(config), Arg::of(query)], |row| {
+                let lexeme: String = row.need(1)?;
+                Ok((lexeme, row.need::<i64>(2)?, row.get::<i64>(3).unwrap_or(0), row.get::<f64>(4).unwrap_or(0.0)))
+            })
+        };
+        // Items keep their stop words where the catalog's configuration is persona's; a query drops them, unless it has
+        // nothing else ("The Who").
+        let own = self.catalog.text_search.as_str();
+        let mut rows = if own == "persona.english" { read("pg_catalog.english")? } else { Vec::new() };
+        if rows.is_empty() {
+            rows = read(own)?;
+        }
         let average = rows.first().map_or(0.0, |(_, _, total, length)| length / (*total).max(1) as f64);
         let terms = rows
             .into_iter()
@@ -172,9 +181,13 @@ impl Store for PgStore<'_> {
 
     fn whole(&self) -> Result<Whole> {
         let _owner = self.owner();
-        let sql = format!("SELECT s.popularity, s.last FROM {} s WHERE s.id = 0", self.catalog.stats);
+        let sql = format!("SELECT s.popularity, s.last, s.mean FROM {} s WHERE s.id = 0", self.catalog.stats);
         let whole = spi::first(Mode::Read, &sql, &[], |row| {
-            Ok(Whole { popularity: f64::from(row.need::<f32>(1)?), newest: row.get(2).map(seconds) })
+            Ok(Whole {
+                popularity: f64::from(row.need::<f32>(1)?),
+                newest: row.get(2).map(seconds),
+                mean: row.get(3).unwrap_or_default(),
+            })
         })?;
         Ok(whole.unwrap_or_default())
     }
@@ -255,7 +268,8 @@ impl Store for PgStore<'_> {
             self.catalog.companion, self.catalog.stats
         );
         let packed = words.to_bytes();
-        let prior = prior * words.bound() / self.whole()?.popularity.ln_1p().max(1.0);
+        let most = self.whole()?.popularity.ln_1p();
+        let prior = if most > 0.0 { prior * words.total() * (K1 + 1.0) / most } else { 0.0 };
         self.filtered(n, scope, |m| {
             let _owner = self.owner();
             let mut args = vec![Arg::of(query.as_str()), Arg::of(packed.as_slice()), Arg::of(prior), Arg::of(m as i64)];
@@ -343,7 +357,7 @@ impl Store for PgStore<'_> {
 impl PgStore<'_> {
     /// Columns id, lexemes, length, embedding, popularity, model.
     fn read_item(&self, row: &spi::Row, words: &Bm25) -> Result<Item> {
-        let score = row.datum(2).filter(|_| !words.terms.is_empty()).map_or(0.0, |datum| {
+        let answer = row.datum(2).filter(|_| !words.terms.is_empty()).map_or(Answer::default(), |datum| {
             // SAFETY: the column is a tsvector, and the row lives as long as this call.
             let lexemes = unsafe { TsVector::open(datum) };
             words.score(|lexeme| lexemes.find(lexeme), f64::from(row.get::<f32>(3).unwrap_or(0.0)))
@@ -351,7 +365,7 @@ impl PgStore<'_> {
         let same = row.get::<&str>(6) == Some(self.identity.as_str());
         Ok(Item {
             id: row.need(1)?,
-            words: score,
+            words: answer,
             // SAFETY: the column is a halfvec.
             vector: row.datum(4).filter(|_| same).map(|datum| unsafe { vector::read_halfvec(datum) }),
             popularity: f64::from(row.get::<f32>(5).unwrap_or(0.0)),

@@ -8,7 +8,7 @@ pub const K1: f64 = 1.2;
 /// Length normalisation.
 pub const B: f64 = 0.75;
 /// Weights of the fields attributes, body, brand and category, title (labels D, C, B, A).
-pub const FIELDS: [f64; 4] = [0.5, 0.5, 2.0, 2.0];
+pub const FIELDS: [f64; 4] = [0.5, 1.0, 1.5, 3.0];
 
 /// A word of the query with its rarity.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,15 @@ pub struct Bm25 {
     pub average: f64,
 }
 
+/// How an item's words answer a query.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Answer {
+    /// BM25.
+    pub score: f64,
+    /// The idf of the query's words that the item holds.
+    pub covered: f64,
+}
+
 /// Inverse document frequency of a word that stands in `documents` of `total` items.
 pub fn idf(documents: f64, total: f64) -> f64 {
     let documents = documents.clamp(0.0, total.max(0.0));
@@ -40,21 +49,23 @@ pub fn weighted(counts: [u32; 4]) -> f64 {
 }
 
 impl Bm25 {
-    /// The score of an item: `find` gives a word's counts by field, `length` is the weighted length.
-    pub fn score(&self, find: impl Fn(&str) -> Option<[u32; 4]>, length: f64) -> f64 {
+    /// How an item answers: `find` gives a word's counts by field, `length` is the weighted length.
+    pub fn score(&self, find: impl Fn(&str) -> Option<[u32; 4]>, length: f64) -> Answer {
         let norm = if self.average > 0.0 { 1.0 - B + B * length / self.average } else { 1.0 };
-        let one = |term: &Term| {
-            find(&term.lexeme).map_or(0.0, |counts| {
+        let mut answer = Answer::default();
+        for term in &self.terms {
+            if let Some(counts) = find(&term.lexeme) {
                 let frequency = weighted(counts);
-                term.idf * frequency * (K1 + 1.0) / (frequency + K1 * norm)
-            })
-        };
-        self.terms.iter().map(one).sum()
+                answer.score += term.idf * frequency * (K1 + 1.0) / (frequency + K1 * norm);
+                answer.covered += term.idf;
+            }
+        }
+        answer
     }
 
-    /// What no item's score reaches: every word, saturated.
-    pub fn bound(&self) -> f64 {
-        self.terms.iter().map(|term| term.idf * (K1 + 1.0)).sum()
+    /// The query's whole idf: what `covered` is a part of. No item's score reaches it times (K1 + 1).
+    pub fn total(&self) -> f64 {
+        self.terms.iter().map(|term| term.idf).sum()
     }
 
     /// As bytes, to travel through SQL as one bound value.
@@ -100,9 +111,10 @@ mod tests {
 
     #[test]
     fn one_word_once_in_the_title_of_an_average_item() {
-        // idf 2, tf' = 2 (title weight), norm 1: 2 · 2 · 2.2 / (2 + 1.2)
-        let score = query(&[("hp", 2.0)], 10.0).score(|_| Some([0, 0, 0, 1]), 10.0);
-        assert!((score - 2.75).abs() < 1e-12, "{score}");
+        // idf 2, tf' = 3 (title weight), norm 1: 2 · 3 · 2.2 / (3 + 1.2)
+        let answer = query(&[("hp", 2.0)], 10.0).score(|_| Some([0, 0, 0, 1]), 10.0);
+        assert!((answer.score - 13.2 / 4.2).abs() < 1e-12, "{answer:?}");
+        assert_eq!(answer.covered, 2.0);
     }
 
     #[test]
@@ -123,7 +135,7 @@ mod tests {
         #[test]
         fn the_bound_bounds(counts in proptest::array::uniform4(0u32..1000), length in 0.0f64..1e5, idf in 0.0f64..20.0) {
             let query = query(&[("a", idf)], 50.0);
-            prop_assert!(query.score(|_| Some(counts), length) <= query.bound() + 1e-9);
+            prop_assert!(query.score(|_| Some(counts), length).score <= query.total() * (K1 + 1.0) + 1e-9);
         }
 
         #[test]

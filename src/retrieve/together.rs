@@ -1,8 +1,8 @@
 //! What goes together: co-occurrence within shopper histories.
 //!
-//! Two items go together when shoppers take both, near one another. The count of a pair is divided by a power of both
-//! items' own counts, so that what everybody takes does not go with everything (Linden, Smith and York, *Amazon.com
-//! Recommendations: Item-to-Item Collaborative Filtering*, 2003).
+//! Two items go together when shoppers take both, near one another: a pair counts 1/√d where d − 1 items lie between.
+//! The count is divided by the geometric mean of the items' own counts, so that what everybody takes does not go with
+//! everything (Linden, Smith and York, *Amazon.com Recommendations: Item-to-Item Collaborative Filtering*, 2003).
 
 use crate::control::Control;
 use crate::error::Result;
@@ -11,14 +11,10 @@ use std::collections::HashMap;
 /// How pairs are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// A pair's weight halves with every so many steps between the two events.
-    pub half_distance: f64,
     /// Events further apart than this many steps are no pair.
     pub window: usize,
-    /// Added to both counts, so that two shoppers are no proof.
+    /// Added to the mean of the items' own counts, so that two shoppers are no proof.
     pub shrink: f64,
-    /// The power of the items' own counts.
-    pub power: f64,
     /// How many others an item keeps.
     pub keep: usize,
     /// A pair of fewer shoppers is forgotten.
@@ -56,7 +52,7 @@ impl Pairs {
             *self.alone.entry(*item).or_default() += weight;
             let end = (place + 1 + self.settings.window).min(kept.len());
             for (distance, (other, other_weight)) in (1..).zip(&kept[place + 1..end]) {
-                let decay = 0.5f64.powf(f64::from(distance - 1) / self.settings.half_distance);
+                let decay = f64::from(distance).sqrt().recip();
                 let key = if item < other { (*item, *other) } else { (*other, *item) };
                 let count = self.counts.entry(key).or_default();
                 count.0 += (weight.min(*other_weight) * decay) as f32;
@@ -88,8 +84,8 @@ impl Pairs {
             if shoppers < settings.min_shoppers || count <= 0.0 {
                 continue;
             }
-            let own = |item: &i64| self.alone.get(item).copied().unwrap_or_default() + settings.shrink;
-            let weight = f64::from(count) / (own(&one) * own(&other)).powf(settings.power);
+            let own = |item: &i64| self.alone.get(item).copied().unwrap_or_default();
+            let weight = f64::from(count) / ((own(&one) * own(&other)).sqrt() + settings.shrink);
             let weight = weight.min(1.0) as f32;
             others.entry(one).or_default().push((other, weight));
             others.entry(other).or_default().push((one, weight));

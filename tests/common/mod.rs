@@ -63,7 +63,7 @@ impl Shop {
         &self.products[id as usize - 1]
     }
 
-    fn score(&self, id: i64, words: &Bm25) -> f64 {
+    fn score(&self, id: i64, words: &Bm25) -> lexical::Answer {
         let held = lexemes(&self.product(id).title);
         let count = |lexeme: &str| {
             let n = held.iter().filter(|l| *l == lexeme).count() as u32;
@@ -98,7 +98,10 @@ impl Store for Shop {
     fn whole(&self) -> Result<Whole> {
         let newest = self.events.values().flatten().map(|e| e.at).fold(f64::NEG_INFINITY, f64::max);
         let popularity = self.popularity.values().copied().fold(0.0, f64::max);
-        Ok(Whole { popularity, newest: newest.is_finite().then_some(newest) })
+        let width = self.products.first().map_or(0, |p| p.vector.len());
+        let count = self.products.len() as f32;
+        let mean = (0..width).map(|d| self.products.iter().map(|p| p.vector[d]).sum::<f32>() / count).collect();
+        Ok(Whole { popularity, mean, newest: newest.is_finite().then_some(newest) })
     }
 
     fn history(&self, user_id: &str, at: f64, _session: Option<&str>) -> Result<Vec<Event>> {
@@ -116,7 +119,7 @@ impl Store for Shop {
     }
 
     fn lexical(&self, words: &Bm25, _prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        Ok(self.best(n, scope, |id| Some(self.score(id, words)).filter(|s| *s > 0.0)))
+        Ok(self.best(n, scope, |id| Some(self.score(id, words).score).filter(|s| *s > 0.0)))
     }
 
     fn dense(&self, vector: &[f32], n: usize, scope: &Scope) -> Result<Vec<i64>> {

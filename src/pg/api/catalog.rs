@@ -172,9 +172,12 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
 fn default_text_search() -> Result<String> {
     let sql = "SELECT pg_catalog.current_setting('default_text_search_config')";
     let name = spi::first(Mode::Read, sql, &[], |row| row.need::<String>(1))?.unwrap_or_default();
+    if name == "pg_catalog.english" {
+        return Ok("persona.english".into());
+    }
     if name == "pg_catalog.simple" {
         pgrx::notice!("words are matched without stemming, as default_text_search_config is simple; \
-            name a configuration to change that: options => '{{\"text_search\": \"english\"}}'");
+            name a configuration to change that: options => '{{\"text_search\": \"persona.english\"}}'");
     }
     Ok(name)
 }

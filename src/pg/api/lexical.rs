@@ -27,7 +27,7 @@ fn bm25(fcinfo: pg_sys::FunctionCallInfo) -> f64 {
             *unpacked = Bm25::from_bytes(query).unwrap_or_default();
             *bytes = query.to_vec();
         }
-        unpacked.score(|lexeme| lexemes.find(lexeme), f64::from(length))
+        unpacked.score(|lexeme| lexemes.find(lexeme), f64::from(length)).score
     })
 }
 
