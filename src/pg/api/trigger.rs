@@ -7,11 +7,11 @@ use super::super::identity::Acting;
 use super::super::spi::{self, Arg};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
-use pgrx::{AnyElement, prelude::*};
+use pgrx::prelude::*;
 
 /// The trigger function.
 #[pg_extern(sql = "CREATE FUNCTION persona._mark() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
-fn mark(fcinfo: pg_sys::FunctionCallInfo) -> Option<AnyElement> {
+fn mark(fcinfo: pg_sys::FunctionCallInfo) {
     // SAFETY: the context says itself whether it is a trigger's.
     let data = unsafe {
         let context = (*fcinfo).context;
@@ -27,7 +27,7 @@ fn mark(fcinfo: pg_sys::FunctionCallInfo) -> Option<AnyElement> {
         &*context.cast::<pg_sys::TriggerData>()
     };
     door(|| run(data));
-    None // AFTER triggers return nothing
+    // An AFTER trigger returns no row: a zero that is not NULL, which is what () becomes.
 }
 
 fn run(data: &pg_sys::TriggerData) -> Result<()> {
