@@ -38,6 +38,9 @@ def environment(pg_config: Path | None = None) -> dict[str, str]:
     """The environment of every cargo command. pgrx looks nowhere but at the pg_config that is named here."""
     home = place.cache() / "pgrx"
     home.mkdir(exist_ok=True)
+    if not (home / "config.toml").exists():
+        # never read, but pgrx's build script watches it, and to cargo a watched file that is missing has always changed
+        (home / "config.toml").write_text("[configs]\n")
     made = dict(
         os.environ,
         CARGO_TARGET_DIR=str(target_folder()),
