@@ -34,7 +34,13 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `self * b + c`.
     unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// Asks for the line at `at`, which need not exist.
+    unsafe fn ahead(at: *const f32);
 }
+
+/// Numbers between a load of B and the line that is asked for with it. The panels are read from end to end, and the
+/// hardware's own prefetcher stops at each page.
+const AHEAD: usize = 4096;
 
 /// A tile of exactly `M` rows and `V` registers of columns.
 ///
@@ -59,6 +65,7 @@ pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(t: &Tile) {
             let mut columns = [L::zero(); V];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = L::load(b.add(v * L::WIDTH));
+                L::ahead(b.wrapping_add(v * L::WIDTH + AHEAD));
             }
             for (m, row) in acc.iter_mut().enumerate() {
                 let x = L::splat(*a.add(m * t.a_stride));
@@ -113,6 +120,9 @@ impl Lanes for Plain {
         }
         c
     }
+
+    #[inline(always)]
+    unsafe fn ahead(_: *const f32) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -156,6 +166,12 @@ mod x86 {
             // SAFETY: see above.
             Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
         }
+
+        #[inline(always)]
+        unsafe fn ahead(at: *const f32) {
+            // SAFETY: a prefetch never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
     }
 
     #[derive(Clone, Copy)]
@@ -192,6 +208,12 @@ mod x86 {
         unsafe fn fma(self, b: Self, c: Self) -> Self {
             // SAFETY: see above.
             Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn ahead(at: *const f32) {
+            // SAFETY: a prefetch never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
     }
 }
