@@ -144,7 +144,8 @@ fn seconds(at: TimestampWithTimeZone) -> f64 {
 }
 
 fn timestamp(seconds: f64) -> Result<TimestampWithTimeZone> {
-    let micros = ((seconds - 946_684_800.0) * 1e6) as i64;
+    // Rounded: a double holds microseconds of this age to a quarter, and truncation would lose an event of this very moment.
+    let micros = ((seconds - 946_684_800.0) * 1e6).round() as i64;
     TimestampWithTimeZone::try_from(micros).map_err(|_| Error::NotFinite { what: "the time".into() })
 }
 
@@ -271,7 +272,9 @@ impl Store for PgStore<'_> {
         let most = self.whole()?.popularity.ln_1p();
         let prior = if most > 0.0 { prior * words.total() * (K1 + 1.0) / most } else { 0.0 };
         self.filtered(n, scope, |m| {
-            let _owner = self.owner();
+            let owner = self.owner();
+            // The planner takes reading every row for cheap, since it does not count what matching a tsvector costs.
+            owner.set(c"enable_seqscan", "off");
             let mut args = vec![Arg::of(query.as_str()), Arg::of(packed.as_slice()), Arg::of(prior), Arg::of(m as i64)];
             args.extend(named);
             spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
