@@ -21,7 +21,6 @@ pub struct Column {
     pub name: String,
     /// As `format_type` shows it, without a modifier.
     pub shown: String,
-    pub oid: pg_sys::Oid,
     /// The base type where it is a domain, else the type.
     pub base: pg_sys::Oid,
     pub array: bool,
@@ -29,13 +28,13 @@ pub struct Column {
 
 /// The columns of a relation.
 pub fn columns(relation: pg_sys::Oid) -> Result<Vec<Column>> {
-    let sql = "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, NULL), a.atttypid,
+    let sql = "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, NULL),
             CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, t.typcategory OPERATOR(pg_catalog.=) 'A'
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
         WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
         ORDER BY a.attnum";
     spi::query(Mode::Read, sql, &[Arg::of(relation)], |row| {
-        Ok(Column { name: row.need(1)?, shown: row.need(2)?, oid: row.need(3)?, base: row.need(4)?, array: row.need(5)? })
+        Ok(Column { name: row.need(1)?, shown: row.need(2)?, base: row.need(3)?, array: row.need(4)? })
     })
 }
 
@@ -145,23 +144,6 @@ pub fn upsert(catalog: &Catalog, from: &str) -> Result<String> {
     ))
 }
 
-/// Names of the companion tables: the item table's name with an ending, cut so that 63 bytes hold it.
-///
-/// A cut name carries a hash of the whole one, so that two long names stay apart.
-pub fn name(items: &str, ending: &str) -> String {
-    let whole = format!("{items}_{ending}");
-    if whole.len() <= 63 {
-        return whole;
-    }
-    let hash = items.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    let tail = format!("_{:08x}_{ending}", hash as u32);
-    let mut cut = 63 - tail.len();
-    while !items.is_char_boundary(cut) {
-        cut -= 1;
-    }
-    format!("{}{tail}", &items[..cut])
-}
-
 /// DDL of the companion tables: `(companion, stats, pairs, terms)` are qualified and quoted names.
 pub fn ddl(shown: &str, key_type: &str, dimension: i32, halfvec: &str, [companion, stats, pairs, terms]: [&str; 4]) -> Vec<String> {
     let note = literal(&format!("pg_persona: what is known of the items of {shown}; written by persona.refresh and a trigger"));
@@ -197,19 +179,4 @@ pub fn ddl(shown: &str, key_type: &str, dimension: i32, halfvec: &str, [companio
         format!("COMMENT ON TABLE {terms} IS {note}"),
         format!("REVOKE ALL ON {companion}, {stats}, {pairs}, {terms} FROM PUBLIC"),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::name;
-
-    #[test]
-    fn long_names_are_cut_and_stay_apart() {
-        let one = "a".repeat(60) + "bcd";
-        let two = "a".repeat(60) + "bce";
-        assert_eq!(name("products", "persona"), "products_persona");
-        assert!(name(&one, "persona_stats").len() <= 63);
-        assert_ne!(name(&one, "persona"), name(&two, "persona"));
-        assert!(name(&"ü".repeat(31), "persona_terms").len() <= 63);
-    }
 }

@@ -62,10 +62,23 @@ fn precision() -> Precision {
     }
 }
 
+/// Refuses a device that this build does not have.
+fn need_cpu() -> Result<()> {
+    match guc::text(&guc::DEVICE).as_deref() {
+        None | Some("auto" | "cpu") => Ok(()),
+        Some(other) => Err(Error::InvalidValue {
+            place: "setting".into(),
+            key: "persona.device".into(),
+            reason: format!("this build runs on the CPU, and it is \"{other}\"; known are auto, cpu"),
+        }),
+    }
+}
+
 /// The encoder of a bundle, loaded if need be.
 pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
     let folder = model_dir()?;
     let precision = precision();
+    need_cpu()?;
     let found = SESSION.with_borrow(|session| {
         session
             .loaded

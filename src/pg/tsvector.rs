@@ -79,9 +79,4 @@ impl TsVector {
         }
         sum
     }
-
-    /// Its lexemes, in order.
-    pub fn lexemes(&self) -> Vec<String> {
-        (0..self.count()).map(|i| String::from_utf8_lossy(self.entry(i).0).into_owned()).collect()
-    }
 }

@@ -5,6 +5,7 @@ use super::super::error::door;
 use super::super::identity::{self, Acting};
 use super::super::spi::{self, Arg, Mode};
 use super::super::{catalog, session, vector};
+use crate::catalog::companion::name;
 use crate::catalog::options::from_object;
 use crate::error::{Error, Result};
 use pgrx::JsonB;
@@ -194,7 +195,7 @@ fn create_fresh(
     dimension: i32,
     text_search: &str,
 ) -> Result<()> {
-    let names = ["persona", "persona_stats", "persona_pairs", "persona_terms"].map(|e| companion::name(&items.name, e));
+    let names = ["persona", "persona_stats", "persona_pairs", "persona_terms"].map(|e| name(&items.name, e));
     let qualified = names.map(|name| format!("{}.{}", ident(&items.schema), ident(&name)));
     let types = vector::types()?;
     {
