@@ -67,9 +67,10 @@ AS $$
         AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype
     JOIN pg_operator o ON o.oid = a.amopopr
     JOIN pg_namespace n ON n.oid = o.oprnamespace
-    WHERE c.opcdefault AND (c.opcintype = type
-        OR (type = 'varchar'::regtype AND c.opcintype = 'text'::regtype))
-    ORDER BY c.opcintype = type DESC LIMIT 1
+    CROSS JOIN LATERAL (SELECT CASE typtype WHEN 'd' THEN typbasetype ELSE t.oid END FROM pg_type t WHERE t.oid = type) b(base)
+    WHERE c.opcdefault AND (c.opcintype = b.base
+        OR (b.base = 'varchar'::regtype AND c.opcintype = 'text'::regtype))
+    LIMIT 1
 $$;
 COMMENT ON FUNCTION persona._equality(oid) IS 'internal: the = of a type''s default btree operator class, qualified';
 

@@ -18,7 +18,10 @@ pub struct Events {
     pub relation: u32,
     /// Qualified and quoted.
     pub name: String,
+    /// The columns that the table has today.
+    pub known: Vec<String>,
     pub user_id: String,
+    /// Empty where the column is gone.
     pub user_type: String,
     pub item_id: String,
     pub at: String,
@@ -33,6 +36,14 @@ impl Events {
     /// How its words map to kinds.
     pub fn kinds(&self) -> Result<Kinds> {
         Kinds::read(&self.options)
+    }
+
+    /// Refuses columns that were renamed or dropped since.
+    pub fn check(&self) -> Result<()> {
+        match self.columns().into_iter().find(|column| !self.known.iter().any(|known| known == column)) {
+            Some(column) => Err(Error::NoColumn { relation: self.name.clone(), column: column.to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// The columns that a search reads.
@@ -96,6 +107,11 @@ impl Catalog {
         pg_sys::Oid::from(self.asked.relation)
     }
 
+    /// Whether the key's column is still there, under its name.
+    pub fn has_key(&self) -> bool {
+        self.key_oid != 0
+    }
+
     /// Whether the caller named a partition, so that only its rows count.
     pub fn is_part(&self) -> bool {
         self.asked.relation != self.items
@@ -106,16 +122,18 @@ const LOAD: &str = "
 SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
   'items', c.items::pg_catalog.oid::pg_catalog.int8,
   'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
-  'key_type', pg_catalog.format_type(k.atttypid, NULL), 'key_oid', k.atttypid::pg_catalog.int8,
-  'key_array', (SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid),
-  'key_equal', persona._equality(k.atttypid),
+  'key_type', COALESCE(pg_catalog.format_type(k.atttypid, NULL), ''), 'key_oid', COALESCE(k.atttypid::pg_catalog.int8, 0),
+  'key_array', COALESCE((SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid), 0),
+  'key_equal', COALESCE(persona._equality(k.atttypid), ''),
   'companion', persona._qualified(c.companion), 'stats', persona._qualified(c.stats),
   'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
   'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
   'events', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
         'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),
-        'user_type', (SELECT pg_catalog.format_type(a.atttypid, NULL) FROM pg_catalog.pg_attribute a
-           WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attname OPERATOR(pg_catalog.=) e.user_id))
+        'known', (SELECT pg_catalog.jsonb_agg(a.attname) FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped),
+        'user_type', COALESCE((SELECT pg_catalog.format_type(a.atttypid, NULL) FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attname OPERATOR(pg_catalog.=) e.user_id), ''))
         ORDER BY e.events::pg_catalog.oid)
       FROM persona.event_source e
       WHERE e.items OPERATOR(pg_catalog.=) c.items
@@ -177,7 +195,7 @@ fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
     let json = spi::first(Mode::Write, LOAD, &[Arg::of(relation)], |row| row.need::<pgrx::JsonB>(1))?;
     json.map(|json| {
         serde_json::from_value(json.0)
-            .map_err(|error| Error::Internal(format!("a catalog's key or behaviour table changed its columns: {error}")))
+            .map_err(|error| Error::Internal(format!("the row of a catalog cannot be read: {error}")))
     })
     .transpose()
 }
@@ -185,6 +203,9 @@ fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
 /// The catalog of a relation; without one, the error says how to make it.
 pub fn need(relation: pg_sys::Oid) -> Result<Rc<Catalog>> {
     match find(relation)? {
+        Some(catalog) if !catalog.has_key() => {
+            Err(Error::NoColumn { relation: catalog.name.clone(), column: catalog.key.clone() })
+        }
         Some(catalog) => Ok(catalog),
         None => Err(Error::NoCatalog { relation: shown(relation)? }),
     }

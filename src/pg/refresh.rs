@@ -281,6 +281,7 @@ impl<'a> Refresh<'a> {
         let c = self.catalog;
         let mut parts = Vec::new();
         for source in &c.events {
+            source.check()?;
             let kinds = source.kinds()?;
             let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
             let word = source.kind.as_ref().map_or_else(

@@ -198,6 +198,7 @@ impl Store for PgStore<'_> {
         let at = timestamp(at)?;
         let mut events: Vec<(String, Event)> = Vec::new();
         for source in &self.catalog.events {
+            source.check()?;
             identity::need_select(pg_sys::Oid::from(source.relation), &source.name, &source.columns())?;
             let kinds = source.kinds()?;
             let column = |name: &Option<String>| name.as_ref().map_or("NULL".to_owned(), |n| format!("e.{}", ident(n)));

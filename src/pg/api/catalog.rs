@@ -146,6 +146,14 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     };
     need_text_search(&text_search)?;
 
+    if !has_equality(key)? {
+        return Err(Error::ColumnType {
+            relation: items.shown,
+            column: key.name.clone(),
+            found: key.shown.clone(),
+            wanted: "a key needs a type with a btree operator class".into(),
+        });
+    }
     let before = catalog::find(oid)?;
     if let Some(known) = &before
         && known.items != oid.to_u32()
@@ -168,6 +176,11 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
         return fill(oid, true);
     }
     create_fresh(&items, wanted, title, &body, &attributes, key, &model, dimension, &text_search)
+}
+
+fn has_equality(key: &Column) -> Result<bool> {
+    let sql = "SELECT persona._equality($1)";
+    Ok(spi::first(Mode::Read, sql, &[Arg::of(key.base)], |row| Ok(row.get::<String>(1)))?.flatten().is_some())
 }
 
 fn default_text_search() -> Result<String> {

@@ -39,7 +39,8 @@ fn run(data: &pg_sys::TriggerData) -> Result<()> {
         let _owner = Acting::as_owner(catalog.owner());
         return spi::execute(&format!("TRUNCATE {}, {}, {}", catalog.companion, catalog.stats, catalog.pairs));
     }
-    let upkeep = match Upkeep::of(&catalog) {
+    let key_gone = || Error::NoColumn { relation: catalog.name.clone(), column: catalog.key.clone() };
+    let upkeep = match if catalog.has_key() { Upkeep::of(&catalog) } else { Err(key_gone()) } {
         Ok(upkeep) => upkeep,
         // A column was renamed or dropped: the shop's write must not fail for that.
         Err(error) => {

@@ -55,6 +55,16 @@ SELECT step, rows FROM persona.refresh('by_text');
 SELECT persona.create_catalog('by_text', title => 'label');
 SELECT step, rows FROM persona.refresh('by_text') WHERE step IN ('words', 'vectors');
 SELECT (item).sku FROM persona.search(NULL::by_text, 'green kettle', k => 1);
+ALTER TABLE text_events RENAME COLUMN who TO whom;
+SELECT count(*) FROM persona.search(NULL::by_text, 'kettle', user_id => uuid '11111111-1111-1111-1111-111111111111');
+SELECT count(*) FROM persona.search(NULL::by_text, 'kettle');
+ALTER TABLE text_events RENAME COLUMN whom TO who;
+SELECT count(*) FROM persona.search(NULL::by_text, 'kettle', user_id => uuid '11111111-1111-1111-1111-111111111111');
+ALTER TABLE by_text RENAME COLUMN sku TO code;
+INSERT INTO by_text VALUES ('E-5', 'white kettle');
+SELECT count(*) FROM persona.search(NULL::by_text, 'kettle');
+ALTER TABLE by_text RENAME COLUMN code TO sku;
+SELECT count(*) FROM persona.search(NULL::by_text, 'kettle');
 TRUNCATE by_text;
 SELECT count(*) FROM by_text_persona;
 -- dropping
