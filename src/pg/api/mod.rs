@@ -3,6 +3,7 @@
 mod catalog;
 mod embed;
 mod events;
+mod found;
 mod lexical;
 mod models;
 mod refresh;

@@ -3,7 +3,7 @@
 use super::super::error::door;
 use super::super::store::PgStore;
 use super::super::{catalog, identity};
-use super::search::{Context, query_vector};
+use super::found::{Context, query_vector};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::error::Result;

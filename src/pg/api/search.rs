@@ -1,159 +1,16 @@
 //! `persona.search`: the caller's own rows, best first, each score explained.
 
 use super::super::error::door;
-use super::super::identity;
-use super::super::interrupt::Backend;
-use super::super::spi::{self, Arg, Mode};
-use super::super::store::PgStore;
-use super::super::{catalog, companion, session};
-use crate::catalog::filter::Filter;
-use crate::catalog::options::SearchOptions;
-use crate::control::Control;
-use crate::error::{Error, Result};
-use crate::parts::Parts;
-use crate::search::{self, Question, Request};
-use pgrx::{AnyElement, FromDatum, JsonB};
+use super::found::{Call, named, typed};
 use pgrx::prelude::*;
-use serde_json::{Map, Value};
-use std::rc::Rc;
-
-/// The context of a call, as the caller passes it.
-pub struct Context {
-    /// Seconds since 1970-01-01 UTC.
-    pub at: f64,
-    /// The session that is being served.
-    pub session: Option<String>,
-}
-
-impl Context {
-    /// Reads a context; unknown keys are refused with the known ones.
-    pub fn read(context: Option<&JsonB>, catalog: &catalog::Catalog) -> Result<Context> {
-        let empty = Map::new();
-        let map = match context.map(|c| &c.0) {
-            None | Some(Value::Null) => &empty,
-            Some(Value::Object(map)) => map,
-            Some(_) => return Err(Error::Options { place: "context".into(), reason: "it has to be an object".into() }),
-        };
-        let mut known = vec!["at".to_owned(), "session".to_owned()];
-        known.extend(catalog.events.iter().flat_map(|e| e.context.iter().cloned()));
-        if let Some(key) = map.keys().find(|key| !known.contains(key)) {
-            return Err(Error::UnknownKey { place: "context".into(), key: key.clone(), known });
-        }
-        // SAFETY: plain backend state, in microseconds since 2000-01-01.
-        let start = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } as f64 / 1e6 + 946_684_800.0;
-        let at = match map.get("at") {
-            None | Some(Value::Null) => start,
-            Some(Value::String(text)) => moment(text)?,
-            Some(_) => {
-                return Err(Error::InvalidValue {
-                    place: "context".into(),
-                    key: "at".into(),
-                    reason: "it is a timestamp with time zone, as text".into(),
-                });
-            }
-        };
-        let session = map.get("session").filter(|v| !v.is_null()).map(|v| match v {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        });
-        Ok(Context { at, session })
-    }
-}
-
-fn moment(text: &str) -> Result<f64> {
-    let sql = "SELECT pg_catalog.date_part('epoch', $1::pg_catalog.text::pg_catalog.timestamptz)";
-    let at = spi::first(Mode::Read, sql, &[Arg::of(text)], |row| row.need::<f64>(1))?.unwrap_or(f64::NAN);
-    if at.is_finite() { Ok(at) } else { Err(Error::NotFinite { what: format!("context \"at\" ({text})") }) }
-}
-
-/// The query's vector, where the call has a query that says something.
-pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Rc<[f32]>>)> {
-    let encoder = session::encoder(&catalog.model)?;
-    let identity = session::identity(&encoder);
-    let vector = match query.map(str::trim) {
-        Some(text) if !text.is_empty() => Some(session::embed_query(&encoder, text)?),
-        _ => None,
-    };
-    Ok((identity, vector))
-}
-
-/// A row found: what was asked of `i`, its parts, its sources.
-struct Found<T> {
-    shown: T,
-    position: i32,
-    parts: Parts,
-    source: String,
-}
-
-/// The arguments that every overload has.
-struct Call<'a> {
-    query: Option<&'a str>,
-    user_id: Option<&'a str>,
-    context: Option<JsonB>,
-    filter: Option<JsonB>,
-    k: Option<i32>,
-    options: Option<JsonB>,
-}
-
-fn find<T>(
-    relation: pg_sys::Oid,
-    call: &Call,
-    shown: &str,
-    mut read: impl FnMut(&spi::Row) -> Result<T>,
-) -> Result<Vec<Found<T>>> {
-    let k = call.k.unwrap_or(20);
-    if !(1..=10_000).contains(&k) {
-        return Err(Error::InvalidValue { place: "argument".into(), key: "k".into(), reason: "it has to be from 1 to 10000".into() });
-    }
-    let k = k as usize;
-    let catalog = catalog::need(relation)?;
-    let null = Value::Null;
-    let options = SearchOptions::read(call.options.as_ref().map_or(&null, |o| &o.0))?;
-    let filter = Filter::read(call.filter.as_ref().map_or(&null, |f| &f.0))?;
-    let context = Context::read(call.context.as_ref(), &catalog)?;
-    let columns = companion::columns(relation)?;
-    let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
-    identity::need_select(relation, &catalog.asked.name, &names)?;
-    let (identity, vector) = query_vector(call.query, &catalog)?;
-    let store = PgStore::new(&catalog, &filter, &identity)?;
-    let request = Request {
-        query: call.query,
-        user_id: call.user_id,
-        at: context.at,
-        session: context.session.as_deref(),
-        k,
-        options,
-    };
-    let control = Backend;
-    let question = Question::ask(&store, &request, vector)?;
-    let scope = store.scope()?;
-    let ranked = search::search(&store, &request, &question, &scope, &control)?;
-    // Rows are fetched until k are there: one may have gone since its words were kept (a view's, say).
-    let mut found = Vec::with_capacity(k);
-    let mut rest = ranked.get(request.options.offset..).unwrap_or(&[]);
-    while found.len() < k && !rest.is_empty() {
-        control.check()?;
-        let (now, later) = rest.split_at(rest.len().min(k - found.len()));
-        rest = later;
-        let ids: Vec<i64> = now.iter().map(|r| r.id).collect();
-        let rows = store.rows(&ids, shown, |id, row| Ok((id, read(row)?)))?;
-        let mut rows = rows.into_iter().peekable();
-        for ranked in now {
-            if let Some((_, shown)) = rows.next_if(|(id, _)| *id == ranked.id) {
-                let position = (request.options.offset + found.len() + 1) as i32;
-                found.push(Found { shown, position, parts: ranked.parts, source: ranked.source.clone() });
-            }
-        }
-    }
-    Ok(found)
-}
+use pgrx::{AnyElement, JsonB};
 
 /// `persona.search` for a row type.
 #[pg_extern(sql = "CREATE FUNCTION persona.search(items anyelement, query text, user_id text DEFAULT NULL, context jsonb DEFAULT '{}',
     filter jsonb DEFAULT '{}', k int DEFAULT 20, options jsonb DEFAULT '{}')
     RETURNS TABLE (item anyelement, score real, \"position\" int, source text, parts jsonb)
     STABLE PARALLEL RESTRICTED COST 10000 ROWS 20 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
-#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)] // pgrx reads the columns off the type as it is spelled here
 fn search_rows(
     _items: Option<AnyElement>,
     query: Option<&str>,
@@ -173,23 +30,12 @@ fn search_rows(
         name!(parts, JsonB),
     ),
 > {
-    let found = door(|| {
-        // SAFETY: the call's own expression knows the type, of a NULL too.
-        let row_type = unsafe { pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, 0) };
-        let relation = catalog::relation_of_type(row_type)?;
-        let call = Call { query, user_id, context, filter, k, options };
-        find(relation, &call, "i", |row| Ok(row.keep(1)))
-    });
-    TableIterator::new(found.into_iter().map(move |f| {
-        // SAFETY: the datum is a row of the very type that the caller named.
-        let item = f.shown.and_then(|d| unsafe { AnyElement::from_polymorphic_datum(d, false, pg_sys::InvalidOid) });
-        (item, f.parts.score(), f.position, f.source, JsonB(f.parts.to_json()))
-    }))
+    door(|| typed(fcinfo, &Call { query, user_id, context, filter, k, options }))
 }
 
 /// `persona.search` for a table's name: rows as jsonb.
 #[pg_extern(name = "_search", stable, parallel_restricted, cost = 10000)]
-#[allow(clippy::too_many_arguments, clippy::type_complexity)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)] // pgrx reads the columns off the type as it is spelled here
 fn search_json(
     items: pg_sys::Oid,
     query: Option<&str>,
@@ -209,20 +55,5 @@ fn search_json(
         name!(parts, JsonB),
     ),
 > {
-    let found = door(|| {
-        let key = companion::ident(&catalog::need(items)?.key);
-        let shown = format!("pg_catalog.jsonb_build_array(i.{key}::pg_catalog.text, pg_catalog.to_jsonb(i))");
-        let call = Call { query, user_id, context, filter, k, options };
-        find(items, &call, &shown, |row| row.need::<JsonB>(1))
-    });
-    TableIterator::new(found.into_iter().map(|f| {
-        let (key, item) = match f.shown.0 {
-            Value::Array(mut pair) if pair.len() == 2 => {
-                let item = pair.pop().unwrap_or_default();
-                (pair.pop().and_then(|k| k.as_str().map(str::to_owned)).unwrap_or_default(), item)
-            }
-            other => (String::new(), other),
-        };
-        (key, JsonB(item), f.parts.score(), f.position, f.source, JsonB(f.parts.to_json()))
-    }))
+    door(|| named(items, &Call { query, user_id, context, filter, k, options }))
 }
