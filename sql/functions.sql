@@ -112,6 +112,45 @@ LANGUAGE sql STABLE PARALLEL RESTRICTED
 AS $$ SELECT persona.score(item, query, user_id::pg_catalog.text, context, options) $$;
 COMMENT ON FUNCTION persona.score(anyelement, text, uuid, jsonb, jsonb) IS 'score for a shopper whose id is a uuid';
 
+-- recommend
+
+COMMENT ON FUNCTION persona.recommend(anyelement, text, jsonb, jsonb, int, jsonb) IS 'rows of a catalogued table that a shopper would want, best first; what is in the history stays out unless options say "exclude_seen": false';
+
+CREATE FUNCTION persona.recommend(items anyelement, user_id bigint, context jsonb DEFAULT '{}', filter jsonb DEFAULT '{}',
+    k int DEFAULT 20, options jsonb DEFAULT '{}')
+RETURNS TABLE (item anyelement, score real, "position" int, source text, parts jsonb)
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
+AS $$ SELECT * FROM persona.recommend(items, user_id::pg_catalog.text, context, filter, k, options) $$;
+COMMENT ON FUNCTION persona.recommend(anyelement, bigint, jsonb, jsonb, int, jsonb) IS 'recommend for a shopper whose id is an integer';
+
+CREATE FUNCTION persona.recommend(items anyelement, user_id uuid, context jsonb DEFAULT '{}', filter jsonb DEFAULT '{}',
+    k int DEFAULT 20, options jsonb DEFAULT '{}')
+RETURNS TABLE (item anyelement, score real, "position" int, source text, parts jsonb)
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
+AS $$ SELECT * FROM persona.recommend(items, user_id::pg_catalog.text, context, filter, k, options) $$;
+COMMENT ON FUNCTION persona.recommend(anyelement, uuid, jsonb, jsonb, int, jsonb) IS 'recommend for a shopper whose id is a uuid';
+
+CREATE FUNCTION persona.recommend(items text, user_id text DEFAULT NULL, context jsonb DEFAULT '{}', filter jsonb DEFAULT '{}',
+    k int DEFAULT 20, options jsonb DEFAULT '{}')
+RETURNS TABLE (item_id text, item jsonb, score real, "position" int, source text, parts jsonb)
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
+AS $$ SELECT * FROM persona._recommend(items::pg_catalog.regclass, user_id, context, filter, k, options) $$;
+COMMENT ON FUNCTION persona.recommend(text, text, jsonb, jsonb, int, jsonb) IS 'recommend by the table''s name, with rows as jsonb';
+
+CREATE FUNCTION persona.recommend(items text, user_id bigint, context jsonb DEFAULT '{}', filter jsonb DEFAULT '{}',
+    k int DEFAULT 20, options jsonb DEFAULT '{}')
+RETURNS TABLE (item_id text, item jsonb, score real, "position" int, source text, parts jsonb)
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
+AS $$ SELECT * FROM persona._recommend(items::pg_catalog.regclass, user_id::pg_catalog.text, context, filter, k, options) $$;
+COMMENT ON FUNCTION persona.recommend(text, bigint, jsonb, jsonb, int, jsonb) IS 'recommend by the table''s name, with rows as jsonb';
+
+CREATE FUNCTION persona.recommend(items text, user_id uuid, context jsonb DEFAULT '{}', filter jsonb DEFAULT '{}',
+    k int DEFAULT 20, options jsonb DEFAULT '{}')
+RETURNS TABLE (item_id text, item jsonb, score real, "position" int, source text, parts jsonb)
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
+AS $$ SELECT * FROM persona._recommend(items::pg_catalog.regclass, user_id::pg_catalog.text, context, filter, k, options) $$;
+COMMENT ON FUNCTION persona.recommend(text, uuid, jsonb, jsonb, int, jsonb) IS 'recommend by the table''s name, with rows as jsonb';
+
 -- look
 
 CREATE VIEW persona.models AS SELECT * FROM persona._models();
@@ -165,6 +204,7 @@ COMMENT ON FUNCTION persona._work(text, oid, jsonb, int) IS 'internal: work: one
 COMMENT ON FUNCTION persona._embed(text, text, text) IS 'internal: embed';
 COMMENT ON FUNCTION persona._embed(text[], text, text) IS 'internal: embed';
 COMMENT ON FUNCTION persona._search(oid, text, text, jsonb, jsonb, int, jsonb) IS 'internal: search by a table''s name';
+COMMENT ON FUNCTION persona._recommend(oid, text, jsonb, jsonb, int, jsonb) IS 'internal: recommend by a table''s name';
 COMMENT ON FUNCTION persona._models() IS 'internal: models';
 COMMENT ON FUNCTION persona._activity() IS 'internal: activity';
 COMMENT ON FUNCTION persona._mark() IS 'internal: trigger that keeps an item''s words';

@@ -42,6 +42,8 @@ pub enum Error {
     ColumnType { relation: String, column: String, found: String, wanted: String },
     #[error("{relation} is {found}, which cannot be {wanted}")]
     RelationKind { relation: String, found: String, wanted: String },
+    #[error("companion table {table} exists already, and belongs to no catalog")]
+    Leftover { table: String, all: Vec<String> },
     #[error("must be owner of {relation}")]
     NotOwner { relation: String },
     #[error("permission denied for {relation}")]

@@ -77,6 +77,10 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             (ERRCODE_DATATYPE_MISMATCH, "Name another column, or change the column's type with ALTER TABLE.".into())
         }
         Error::RelationKind { .. } => (ERRCODE_WRONG_OBJECT_TYPE, "Name a table, a partitioned table, a view or a materialized view.".into()),
+        Error::Leftover { all, .. } => (
+            ERRCODE_DUPLICATE_TABLE,
+            format!("Where they are left over from a dropped extension: DROP TABLE IF EXISTS {}.", all.join(", ")),
+        ),
         Error::NotOwner { .. } => (ERRCODE_INSUFFICIENT_PRIVILEGE, "Catalogs are managed by the owner of the item table.".into()),
         Error::NoRight { relation, columns } => (
             ERRCODE_INSUFFICIENT_PRIVILEGE,

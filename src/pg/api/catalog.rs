@@ -210,6 +210,12 @@ fn create_fresh(
 ) -> Result<()> {
     let names = ["persona", "persona_stats", "persona_pairs", "persona_terms"].map(|e| name(&items.name, e));
     let qualified = names.map(|name| format!("{}.{}", ident(&items.schema), ident(&name)));
+    for table in &qualified {
+        let there = "SELECT pg_catalog.to_regclass($1) IS NOT NULL";
+        if spi::first(Mode::Write, there, &[Arg::of(table.as_str())], |row| row.need::<bool>(1))? == Some(true) {
+            return Err(Error::Leftover { table: table.clone(), all: qualified.to_vec() });
+        }
+    }
     let types = vector::types()?;
     {
         let _owner = Acting::as_owner(items.owner);

@@ -6,6 +6,7 @@ mod events;
 mod found;
 mod lexical;
 mod models;
+mod recommend;
 mod refresh;
 mod score;
 mod search;

@@ -15,6 +15,8 @@ CREATE TEMP TABLE no_key (a int, title text);
 CREATE TEMP TABLE two_keys (a int, b int, title text, PRIMARY KEY (a, b));
 CREATE TEMP TABLE other_events (user_id bigint, product_id text, at timestamptz, word text);
 CREATE TABLE plain (id int PRIMARY KEY, title text);
+CREATE TABLE left_over (id int PRIMARY KEY, title text);
+CREATE TABLE left_over_persona_stats ();
 \t on
 \a
 SELECT pg_temp.try(s) FROM unnest(ARRAY[
@@ -30,6 +32,7 @@ SELECT pg_temp.try(s) FROM unnest(ARRAY[
     $$SELECT persona.create_catalog('plain', title => 'title', options => '{"key": "title"}')$$,
     $$SELECT persona.create_catalog('plain', title => 'title', options => '{"keys": "id"}')$$,
     $$SELECT persona.create_catalog('products_pkey', title => 'title')$$,
+    $$SELECT persona.create_catalog('left_over', title => 'title')$$,
     $$SELECT persona.add_events('plain', 'events', user_id => 'user_id', item_id => 'product_id', at => 'at')$$,
     $$SELECT persona.add_events('products', 'events', user_id => 'nobody', item_id => 'product_id', at => 'at')$$,
     $$SELECT persona.add_events('products', 'other_events', user_id => 'user_id', item_id => 'product_id', at => 'at')$$,
@@ -77,4 +80,4 @@ SELECT vector_dims(persona.embed('')), array_length(persona.embed('{}'::text[]),
 SELECT count(*) FROM persona.search(NULL::products, 'x', k => NULL, options => NULL, filter => NULL, context => NULL);
 -- nothing was changed
 SELECT count(*) FROM persona.catalogs;
-DROP TABLE plain;
+DROP TABLE plain, left_over, left_over_persona_stats;

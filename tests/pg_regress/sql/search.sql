@@ -43,6 +43,13 @@ SELECT (SELECT avg(position) FROM persona.search(NULL::products, 'a present', us
 ROLLBACK;
 SELECT count(*) AS bitwise_the_same FROM persona.search(NULL::products, 'a present', user_id => 77, k => 240) a
 JOIN before b USING (position) WHERE (a.item).id = (b.item).id AND a.score = b.score AND a.parts = b.parts;
+-- recommend: no query; what was taken before stays out, unless asked for
+SELECT (item).category, count(*) FROM persona.recommend(NULL::products, user_id => 1, k => 10) GROUP BY 1 ORDER BY 2 DESC LIMIT 1;
+SELECT count(*) FROM persona.recommend(NULL::products, user_id => 1, k => 200) r WHERE EXISTS (SELECT FROM events e WHERE e.user_id = 1 AND e.product_id = (r.item).id);
+SELECT count(*) > 0 FROM persona.recommend(NULL::products, user_id => 1, k => 20, options => '{"exclude_seen": false}') r WHERE EXISTS (SELECT FROM events e WHERE e.user_id = 1 AND e.product_id = (r.item).id);
+SELECT count(*) FROM persona.recommend(NULL::products);
+SELECT count(*) FROM persona.recommend(NULL::products, user_id => 4711, k => 5, filter => '{"brand": "Alba"}');
+SELECT item ->> 'category' AS category FROM persona.recommend('products', user_id => 31, k => 1);
 -- the session counts on its own
 SELECT bool_or(parts ? 'session') FROM persona.search(NULL::products, 'shoes', user_id => 1, context => '{"session": "s1-1"}');
 SELECT bool_or(parts ? 'session') FROM persona.search(NULL::products, 'shoes', user_id => 1);

@@ -1,0 +1,70 @@
+//! `persona.recommend`: what the shopper would want, without a query.
+
+use super::super::error::door;
+use super::found::{Call, named, typed};
+use pgrx::prelude::*;
+use pgrx::{AnyElement, JsonB};
+use serde_json::{Value, json};
+
+/// What was taken before is not recommended again, unless the caller says so.
+fn options(given: Option<JsonB>) -> Option<JsonB> {
+    match given.map(|o| o.0) {
+        None | Some(Value::Null) => Some(JsonB(json!({"exclude_seen": true}))),
+        Some(Value::Object(mut map)) => {
+            map.entry("exclude_seen").or_insert(Value::Bool(true));
+            Some(JsonB(Value::Object(map)))
+        }
+        Some(other) => Some(JsonB(other)),
+    }
+}
+
+/// `persona.recommend` for a row type.
+#[pg_extern(sql = "CREATE FUNCTION persona.recommend(items anyelement, user_id text DEFAULT NULL, context jsonb DEFAULT '{}',
+    filter jsonb DEFAULT '{}', k int DEFAULT 20, options jsonb DEFAULT '{}')
+    RETURNS TABLE (item anyelement, score real, \"position\" int, source text, parts jsonb)
+    STABLE PARALLEL RESTRICTED COST 10000 ROWS 20 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
+#[allow(clippy::type_complexity)] // pgrx reads the columns off the type as it is spelled here
+fn recommend_rows(
+    _items: Option<AnyElement>,
+    user_id: Option<&str>,
+    context: Option<JsonB>,
+    filter: Option<JsonB>,
+    k: Option<i32>,
+    given: Option<JsonB>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> TableIterator<
+    'static,
+    (
+        name!(item, Option<AnyElement>),
+        name!(score, f32),
+        name!(position, i32),
+        name!(source, String),
+        name!(parts, JsonB),
+    ),
+> {
+    door(|| typed(fcinfo, &Call { query: None, user_id, context, filter, k, options: options(given) }))
+}
+
+/// `persona.recommend` for a table's name: rows as jsonb.
+#[pg_extern(name = "_recommend", stable, parallel_restricted, cost = 10000)]
+#[allow(clippy::type_complexity)] // as above
+fn recommend_json(
+    items: pg_sys::Oid,
+    user_id: Option<&str>,
+    context: Option<JsonB>,
+    filter: Option<JsonB>,
+    k: Option<i32>,
+    given: Option<JsonB>,
+) -> TableIterator<
+    'static,
+    (
+        name!(item_id, String),
+        name!(item, JsonB),
+        name!(score, f32),
+        name!(position, i32),
+        name!(source, String),
+        name!(parts, JsonB),
+    ),
+> {
+    door(|| named(items, &Call { query: None, user_id, context, filter, k, options: options(given) }))
+}
