@@ -137,6 +137,10 @@ pub(super) struct Config {
     pub(super) normalize: bool,
     pub(super) lower_case: bool,
     pub(super) reranker: bool,
+    /// Whether the second text of a pair is told to the network by its token types.
+    pub(super) token_types: bool,
+    /// Whether a cross-encoder's score is brought between 0 and 1.
+    pub(super) sigmoid: bool,
     query_prompt: String,
     document_prompt: String,
 }
@@ -168,6 +172,8 @@ struct Raw {
     is_decoder: bool,
     num_labels: Option<u32>,
     id2label: Option<BTreeMap<String, serde_json::Value>>,
+    sentence_transformers: Option<RawCross>,
+    sbert_ce_default_activation_function: Option<String>,
     global_attn_every_n_layers: Option<u32>,
     local_attention: Option<u32>,
     global_rope_theta: Option<f64>,
@@ -180,6 +186,12 @@ struct Raw {
     attention_bias: bool,
     #[serde(default)]
     mlp_bias: bool,
+}
+
+/// What sentence-transformers writes about a cross-encoder.
+#[derive(Deserialize)]
+struct RawCross {
+    activation_fn: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -211,6 +223,7 @@ struct RawPrompts {
 #[derive(Deserialize, Default)]
 struct RawTokenizer {
     model_max_length: Option<f64>,
+    model_input_names: Option<Vec<String>>,
 }
 
 impl Config {
@@ -243,6 +256,14 @@ impl Config {
             normalize,
             lower_case: sentence.do_lower_case.unwrap_or(false),
             reranker: modules.is_none() && raw.architectures.iter().any(|a| a.ends_with("ForSequenceClassification")),
+            token_types: tokenizer.model_input_names.is_none_or(|names| names.iter().any(|n| n == "token_type_ids")),
+            // Without a word on it, sentence-transformers takes the sigmoid of a single score.
+            sigmoid: !raw
+                .sentence_transformers
+                .as_ref()
+                .and_then(|cross| cross.activation_fn.as_ref())
+                .or(raw.sbert_ce_default_activation_function.as_ref())
+                .is_some_and(|name| name.ends_with(".Identity")),
             query_prompt: prompt(&["query"]),
             document_prompt: prompt(&["document", "passage", "corpus"]),
             network,

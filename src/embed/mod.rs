@@ -10,9 +10,12 @@
 //! depends on the row alone, so a text has the same bits alone, in any batch, in any position, on any number of threads.
 
 mod bundle;
+mod cache;
 mod config;
 pub mod packed;
 mod pool;
+pub mod reference;
+mod rerank;
 mod tokenize;
 mod weights;
 
@@ -23,9 +26,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::control::Control;
 use crate::error::{Error, Result};
 
-pub use bundle::{Listed, bundles};
+pub use bundle::{Description, Listed, bundles};
+pub use cache::{Cache, MAX_CACHED_TEXT};
 pub use config::{Architecture, Pooling};
 use packed::{Batch, Model, Work};
+pub use rerank::Reranker;
 
 /// What a text is to the search: bundles may ask for another prompt before a query than before a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -26,6 +26,7 @@ pub(super) struct Tokenizer {
     max_length: usize,
     vocab: usize,
     lower_case: bool,
+    types: bool,
     query_prompt: String,
     document_prompt: String,
 }
@@ -55,6 +56,7 @@ impl Tokenizer {
             max_length: config.max_length,
             vocab: config.network.vocab,
             lower_case: config.lower_case,
+            types: config.token_types,
             query_prompt: config.prompt(Role::Query).to_owned(),
             document_prompt: config.prompt(Role::Document).to_owned(),
         })
@@ -76,11 +78,10 @@ impl Tokenizer {
         let mut size = self.max_length * BYTES_PER_TOKEN;
         loop {
             let read = prefix(text, size.min(most));
-            // sentence-transformers strips what surrounds the text.
             let encoding = if prompt.is_empty() && !self.lower_case {
-                self.inner.encode_fast(read.trim(), true)
+                self.inner.encode_fast(read, true)
             } else {
-                let mut whole = format!("{prompt}{read}").trim().to_owned();
+                let mut whole = format!("{prompt}{read}");
                 if self.lower_case {
                     whole = whole.to_lowercase();
                 }
@@ -103,9 +104,9 @@ impl Tokenizer {
             }
         }
         let size = MAX_READ.min(self.max_length * BYTES_PER_TOKEN * 8);
-        let pair = (prefix(left, size).trim(), prefix(right, size).trim());
+        let pair = (prefix(left, size), prefix(right, size));
         let encoding = self.inner.encode_fast(pair, true).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
-        self.accept(encoding.get_ids(), encoding.get_type_ids(), batch)
+        self.accept(encoding.get_ids(), if self.types { encoding.get_type_ids() } else { &[] }, batch)
     }
 
     fn accept(&self, ids: &[u32], types: &[u32], batch: &mut Batch) -> Result<()> {

@@ -18,6 +18,9 @@ pub(crate) struct ByteTile {
     pub(crate) b: *const i8,
     /// Bytes between two quads of B.
     pub(crate) b_stride: usize,
+    /// Where the next panel of B begins, and the bytes of it to fetch for each quad, as in `Tile`.
+    pub(crate) next: *const i8,
+    pub(crate) next_step: usize,
     /// For each row of A: what a step of its numbers is worth, and what zero stands for.
     pub(crate) step: *const f32,
     pub(crate) zero: *const f32,
@@ -43,6 +46,8 @@ pub(super) trait Sums: Copy {
     unsafe fn load(from: *const i8) -> Self;
     /// `self + a · b`, a unsigned, b signed.
     unsafe fn dot(self, a: Self, b: Self) -> Self;
+    /// Asks for the line at `at`, which need not exist.
+    unsafe fn ahead(at: *const u8);
     /// `self · step · scale + zero · sum + bias`, stored; `at` is the first column.
     unsafe fn finish(self, t: &ByteTile, row: usize, at: usize);
 }
@@ -56,12 +61,14 @@ pub(super) unsafe fn tile<S: Sums, const M: usize, const V: usize>(t: &ByteTile)
     // SAFETY: every access stays within what the caller vouches for.
     unsafe {
         let mut acc = [[S::zeros(); V]; M];
-        let (mut a, mut b) = (t.a, t.b);
+        let (mut a, mut b, mut next) = (t.a, t.b, t.next.cast::<u8>());
         for _ in 0..t.quads {
             let mut columns = [S::zeros(); V];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = S::load(b.add(v * S::WIDTH * 4));
+                S::ahead(next.wrapping_add(v * t.next_step / V));
             }
+            next = next.wrapping_add(t.next_step);
             for (m, row) in acc.iter_mut().enumerate() {
                 let x = S::splat(a.add(m * t.a_stride));
                 for (sum, column) in row.iter_mut().zip(columns) {
@@ -116,6 +123,9 @@ impl Sums for Plain {
     }
 
     #[inline(always)]
+    unsafe fn ahead(_: *const u8) {}
+
+    #[inline(always)]
     unsafe fn finish(self, t: &ByteTile, row: usize, at: usize) {
         // SAFETY: columns `at..at + 8` of row `row` are the caller's.
         unsafe {
@@ -164,6 +174,12 @@ mod x86 {
         unsafe fn dot(self, a: Self, b: Self) -> Self {
             // SAFETY: see above.
             Self(unsafe { _mm512_dpbusd_epi32(self.0, a.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn ahead(at: *const u8) {
+            // SAFETY: a prefetch never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
 
         #[inline(always)]
@@ -224,6 +240,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn ahead(at: *const u8) {
+            // SAFETY: a prefetch never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+        }
+
+        #[inline(always)]
         unsafe fn finish(self, t: &ByteTile, row: usize, at: usize) {
             // SAFETY: see above.
             unsafe { finish(self.0, t, row, at) }
@@ -267,6 +289,12 @@ mod x86 {
                 let both = _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
                 Self(_mm256_add_epi32(self.0, both))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn ahead(at: *const u8) {
+            // SAFETY: a prefetch never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
 
         #[inline(always)]

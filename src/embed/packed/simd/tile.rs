@@ -13,6 +13,9 @@ pub(crate) struct Tile {
     pub(crate) a_stride: usize,
     pub(crate) b: *const f32,
     pub(crate) b_stride: usize,
+    /// Where the next panel of B begins, to be fetched meanwhile, and the bytes of it to fetch for each row of B.
+    pub(crate) next: *const f32,
+    pub(crate) next_step: usize,
     /// What each row of C starts from (a bias), or null for zero.
     pub(crate) start: *const f32,
     pub(crate) c: *mut f32,
@@ -35,12 +38,8 @@ pub(super) trait Lanes: Copy {
     /// `self * b + c`.
     unsafe fn fma(self, b: Self, c: Self) -> Self;
     /// Asks for the line at `at`, which need not exist.
-    unsafe fn ahead(at: *const f32);
+    unsafe fn ahead(at: *const u8);
 }
-
-/// Numbers between a load of B and the line that is asked for with it. The panels are read from end to end, and the
-/// hardware's own prefetcher stops at each page.
-const AHEAD: usize = 4096;
 
 /// A tile of exactly `M` rows and `V` registers of columns.
 ///
@@ -60,13 +59,16 @@ pub(super) unsafe fn tile<L: Lanes, const M: usize, const V: usize>(t: &Tile) {
                 }
             }
         }
-        let (mut a, mut b) = (t.a, t.b);
+        let (mut a, mut b, mut next) = (t.a, t.b, t.next.cast::<u8>());
         for _ in 0..t.depth {
             let mut columns = [L::zero(); V];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = L::load(b.add(v * L::WIDTH));
-                L::ahead(b.wrapping_add(v * L::WIDTH + AHEAD));
+                // Weights come from memory once for a whole batch of rows. Each tile fetches its share of the next panel
+                // while it computes on this one, since the hardware's prefetcher stops at each page and at each tile.
+                L::ahead(next.wrapping_add(v * t.next_step / V));
             }
+            next = next.wrapping_add(t.next_step);
             for (m, row) in acc.iter_mut().enumerate() {
                 let x = L::splat(*a.add(m * t.a_stride));
                 for (sum, column) in row.iter_mut().zip(columns) {
@@ -122,7 +124,7 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    unsafe fn ahead(_: *const f32) {}
+    unsafe fn ahead(_: *const u8) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -168,7 +170,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn ahead(at: *const f32) {
+        unsafe fn ahead(at: *const u8) {
             // SAFETY: a prefetch never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
@@ -211,7 +213,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn ahead(at: *const f32) {
+        unsafe fn ahead(at: *const u8) {
             // SAFETY: a prefetch never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         }
