@@ -27,6 +27,7 @@ import place
 
 CARGO_PGRX = "0.18.1"  # must equal the version of pgrx in Cargo.toml
 SUPPORTED = range(14, 19)
+NOT_COMPILED = {"__pycache__", ".py", ".md", "harness", "cluster", "demo", "pg_regress", "quality"}
 
 
 def target_folder() -> Path:
@@ -59,11 +60,11 @@ def environment(pg_config: Path | None = None) -> dict[str, str]:
 def sources() -> str:
     """A hash of everything the crate is made of, and of where it lies (tests know their folder at compile time)."""
     total = hashlib.sha256(str(place.CHECKOUT).encode())
-    files = [place.CHECKOUT / name for name in ("Cargo.toml", "Cargo.lock", "build.rs", "pg_persona.control", "README.md")]
+    files = [place.CHECKOUT / name for name in ("Cargo.toml", "Cargo.lock", "build.rs", "pg_persona.control")]
     for folder in ("src", "sql", "tests", "benches"):
         files += sorted((place.CHECKOUT / folder).rglob("*"))
     for file in files:
-        if file.is_file() and file.suffix in {".toml", ".lock", ".rs", ".sql", ".control", ".md", ".c", ".h"}:
+        if file.is_file() and not NOT_COMPILED.intersection((*file.parts, file.suffix)):
             total.update(f"{file.relative_to(place.CHECKOUT)}\0{file.stat().st_size}\0".encode())
             total.update(file.read_bytes())
     return total.hexdigest()
