@@ -62,6 +62,10 @@ CREATE FUNCTION persona.embed(content text[], role persona.role DEFAULT 'documen
 LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT persona._embed(content, role::pg_catalog.text, model) $$;
 COMMENT ON FUNCTION persona.embed(text[], persona.role, text) IS 'the vectors of texts, embedded in batches, in input order; NULL for NULL';
 
+CREATE FUNCTION persona.rerank(query text, documents text[], model text DEFAULT NULL) RETURNS real[]
+LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT persona._rerank(query, documents, model) $$;
+COMMENT ON FUNCTION persona.rerank(text, text[], text) IS 'how well each document answers the query, by a cross-encoder bundle, in input order';
+
 -- search
 
 COMMENT ON FUNCTION persona.search(anyelement, text, text, jsonb, jsonb, int, jsonb) IS 'rows of a catalogued table for a query, best first for this shopper: row, score, position, source and the parts that sum to the score';
@@ -205,6 +209,7 @@ COMMENT ON FUNCTION persona._embed(text, text, text) IS 'internal: embed';
 COMMENT ON FUNCTION persona._embed(text[], text, text) IS 'internal: embed';
 COMMENT ON FUNCTION persona._search(oid, text, text, jsonb, jsonb, int, jsonb) IS 'internal: search by a table''s name';
 COMMENT ON FUNCTION persona._recommend(oid, text, jsonb, jsonb, int, jsonb) IS 'internal: recommend by a table''s name';
+COMMENT ON FUNCTION persona._rerank(text, text[], text) IS 'internal: rerank';
 COMMENT ON FUNCTION persona._models() IS 'internal: models';
 COMMENT ON FUNCTION persona._activity() IS 'internal: activity';
 COMMENT ON FUNCTION persona._mark() IS 'internal: trigger that keeps an item''s words';

@@ -13,7 +13,7 @@ use crate::retrieve::lexical::{Bm25, K1};
 use crate::shopper::Shopper;
 use crate::store::{Item, Scope, Store, Whole};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What the caller asks.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ pub struct Request<'a> {
 /// What a call knows before it sees an item.
 pub struct Question {
     words: Bm25,
-    vector: Option<Rc<[f32]>>,
+    vector: Option<Arc<[f32]>>,
     shopper: Shopper,
     whole: Whole,
     weights: [f64; DIMENSIONS.len()],
@@ -55,7 +55,7 @@ pub struct Ranked {
 
 impl Question {
     /// Reads the query and the shopper. `vector` is the query's, of length 1; `None` while browsing or without vectors.
-    pub fn ask(store: &dyn Store, request: &Request, vector: Option<Rc<[f32]>>) -> Result<Question> {
+    pub fn ask(store: &dyn Store, request: &Request, vector: Option<Arc<[f32]>>) -> Result<Question> {
         let query = request.query.map(str::trim).filter(|q| !q.is_empty());
         let words = query.map_or(Ok(Bm25::default()), |query| store.words(query))?;
         let whole = store.whole()?;

@@ -11,7 +11,7 @@ use pg_persona::search::{Question, Ranked, Request, search};
 use pg_persona::store::{Scope, Store};
 use proptest::prelude::*;
 use serde_json::json;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Two kinds of shoes, two kinds of games, and shoppers who take the one or the other.
 fn shop() -> Shop {
@@ -41,7 +41,7 @@ fn request<'a>(query: Option<&'a str>, user_id: Option<&'a str>, k: usize) -> Re
 }
 
 fn run(shop: &Shop, request: &Request, scope: &Scope) -> Vec<Ranked> {
-    let vector: Option<Rc<[f32]>> = request.query.map(|_| Rc::from([0.7f32, 0.1, 0.7, 0.05].as_slice()));
+    let vector: Option<Arc<[f32]>> = request.query.map(|_| Arc::from([0.7f32, 0.1, 0.7, 0.05].as_slice()));
     let question = Question::ask(shop, request, vector).unwrap();
     search(shop, request, &question, scope, &Free).unwrap()
 }
@@ -110,7 +110,7 @@ proptest! {
     ) {
         let shop = shop();
         let request = request(query, user, 40);
-        let vector: Option<Rc<[f32]>> = query.map(|_| Rc::from([0.7f32, 0.1, 0.7, 0.05].as_slice()));
+        let vector: Option<Arc<[f32]>> = query.map(|_| Arc::from([0.7f32, 0.1, 0.7, 0.05].as_slice()));
         let question = Question::ask(&shop, &request, vector).unwrap();
         let found = search(&shop, &request, &question, &Scope::All, &Free).unwrap();
         // The naive twin: every item by itself, sorted.

@@ -4,6 +4,7 @@ use pgrx::lwlock::PgLwLock;
 use pgrx::prelude::*;
 use pgrx::shmem::PGRXSharedMemory;
 use pgrx::{pg_shmem_init, pg_sys};
+use std::cell::Cell;
 
 /// Backends that can show what they do at once.
 const SLOTS: usize = 64;
@@ -41,22 +42,23 @@ static ACTIVITY: PgLwLock<Slots> = unsafe { PgLwLock::new(c"pg_persona activity"
 pub fn init() {
     if preloading() {
         pg_shmem_init!(ACTIVITY);
-        // SAFETY: a plain global that lives as long as the process.
-        unsafe { SHARED = true };
+        SHARED.set(true);
     }
 }
 
-// Set in the postmaster before any fork, read by its children.
-static mut SHARED: bool = false;
+thread_local! {
+    // Set in the postmaster before any fork, read by its children.
+    static SHARED: Cell<bool> = const { Cell::new(false) };
+}
 
-fn preloading() -> bool {
+/// Whether this is the postmaster, reading `shared_preload_libraries`.
+pub fn preloading() -> bool {
     // SAFETY: a plain global of the backend.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
 fn shared() -> bool {
-    // SAFETY: written once, in the postmaster.
-    unsafe { SHARED }
+    SHARED.get()
 }
 
 fn name(text: &str) -> [u8; NAME] {

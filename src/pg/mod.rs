@@ -17,6 +17,7 @@ mod filter;
 mod guc;
 mod identity;
 mod interrupt;
+mod query_cache;
 mod refresh;
 mod session;
 mod spi;
@@ -46,5 +47,6 @@ extern "C-unwind" fn _PG_init() {
     quiet_backtraces();
     guc::define();
     activity::init();
+    query_cache::init();
     session::preload();
 }

@@ -1,15 +1,13 @@
 //! Models in this backend: loaded on first use, kept, or inherited from the postmaster.
 
-use super::guc;
 use super::interrupt::Backend;
+use super::{guc, query_cache};
 use crate::control::{Control, Free};
-use crate::embed::{Encoder, Precision, Role, Scratch, bundles};
+use crate::embed::{Cache, Encoder, Listed, Precision, Reranker, Role, Scratch, bundles};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A loaded encoder: the postmaster's, or this backend's own.
@@ -20,17 +18,22 @@ struct Loaded {
     inherited: bool,
 }
 
-#[derive(Default)]
 struct Session {
     loaded: Vec<Loaded>,
     scratch: Scratch,
-    queries: HashMap<(String, Precision, String), Rc<[f32]>>,
+    queries: Cache,
+    rerankers: Vec<(PathBuf, String, Arc<Reranker>)>,
 }
 
 thread_local! {
     // The postmaster's only thread is every backend's main thread after fork, so what `preload` leaves here is what a
     // backend finds, in pages shared copy-on-write.
-    static SESSION: RefCell<Session> = RefCell::new(Session::default());
+    static SESSION: RefCell<Session> = RefCell::new(Session {
+        loaded: Vec::new(),
+        scratch: Scratch::default(),
+        queries: Cache::new(QUERIES_KEPT),
+        rerankers: Vec::new(),
+    });
 }
 
 /// Bundles that one backend keeps of its own, beyond the preloaded ones.
@@ -112,20 +115,59 @@ pub fn embed(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Contro
     result
 }
 
-/// Embeds a query; asked again in this backend, it comes from the cache.
-pub fn embed_query(encoder: &Encoder, text: &str) -> Result<Rc<[f32]>> {
-    let key = (encoder.info().hash.clone(), encoder.info().precision, text.to_owned());
-    if let Some(known) = SESSION.with_borrow(|s| s.queries.get(&key).cloned()) {
+/// Embeds a query; asked again, here or in another backend, it comes from a cache.
+pub fn embed_query(encoder: &Encoder, text: &str) -> Result<Arc<[f32]>> {
+    if let Some(known) = SESSION.with_borrow_mut(|s| s.queries.get(encoder, Role::Query, text)) {
         return Ok(known);
     }
-    let vector: Rc<[f32]> = embed(encoder, &[text], Role::Query, &Backend)?.into();
-    SESSION.with_borrow_mut(|s| {
-        if s.queries.len() >= QUERIES_KEPT {
-            s.queries.clear();
+    let vector = match query_cache::get(encoder, text) {
+        Some(shared) => shared,
+        None => {
+            let made: Arc<[f32]> = embed(encoder, &[text], Role::Query, &Backend)?.into();
+            query_cache::put(encoder, text, &made);
+            made
         }
-        s.queries.insert(key, vector.clone());
-    });
+    };
+    SESSION.with_borrow_mut(|s| s.queries.put(encoder, Role::Query, text, vector.clone()));
     Ok(vector)
+}
+
+/// Scores documents for a query with a cross-encoder; without a name, with the only one there is.
+pub fn rerank(model: Option<&str>, query: &str, documents: &[&str]) -> Result<Vec<f32>> {
+    let folder = model_dir()?;
+    let bundle = match model {
+        Some(name) => name.to_owned(),
+        None => only_reranker(&folder)?,
+    };
+    let known = SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
+    let reranker = match known {
+        Some(reranker) => reranker,
+        None => {
+            let loaded = Arc::new(Reranker::load(&folder, &bundle, precision(), &Backend)?);
+            SESSION.with_borrow_mut(|s| {
+                s.rerankers.truncate(OWN_BUNDLES - 1);
+                s.rerankers.insert(0, (folder, bundle, loaded.clone()));
+            });
+            loaded
+        }
+    };
+    let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
+    let scores = reranker.rerank(query, documents, &mut scratch, &Backend);
+    SESSION.with_borrow_mut(|session| session.scratch = scratch);
+    scores
+}
+
+fn only_reranker(folder: &Path) -> Result<String> {
+    let is_reranker = |l: &Listed| l.description.as_ref().is_ok_and(|d| d.reranker);
+    let found: Vec<String> = bundles(folder)?.into_iter().filter(is_reranker).map(|l| l.name).collect();
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        _ => Err(Error::InvalidValue {
+            place: "argument".into(),
+            key: "model".into(),
+            reason: format!("name a cross-encoder bundle; there are {} in persona.model_dir", found.len()),
+        }),
+    }
 }
 
 /// The identity that vectors of an encoder bear: bundle and content. Precision and device may mix.

@@ -14,7 +14,7 @@ use crate::search::{self, Question, Request};
 use pgrx::prelude::*;
 use pgrx::{AnyElement, FromDatum, JsonB};
 use serde_json::{Map, Value};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The context of a call, as the caller passes it.
 pub struct Context {
@@ -66,7 +66,7 @@ fn moment(text: &str) -> Result<f64> {
 }
 
 /// The query's vector, where the call has a query that says something.
-pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Rc<[f32]>>)> {
+pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Arc<[f32]>>)> {
     let encoder = session::encoder(&catalog.model)?;
     let identity = session::identity(&encoder);
     let vector = match query.map(str::trim) {

@@ -8,6 +8,7 @@ mod lexical;
 mod models;
 mod recommend;
 mod refresh;
+mod rerank;
 mod score;
 mod search;
 mod trigger;
