@@ -46,15 +46,7 @@ pub struct Cache {
 impl Cache {
     /// An empty cache of at most `capacity` vectors; 0 keeps none.
     pub fn new(capacity: usize) -> Self {
-        Self {
-            slots: Vec::new(),
-            places: HashMap::new(),
-            hash: Arc::from(""),
-            capacity,
-            clock: 0,
-            hits: 0,
-            misses: 0,
-        }
+        Self { slots: Vec::new(), places: HashMap::new(), hash: Arc::from(""), capacity, clock: 0, hits: 0, misses: 0 }
     }
 
     /// Vectors kept.

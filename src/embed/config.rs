@@ -331,7 +331,7 @@ impl Network {
             rotary: if architecture == Architecture::ModernBert { Some(Rotary::read(bundle, raw)?) } else { None },
             labels,
         };
-        if network.hidden % network.heads != 0 {
+        if !network.hidden.is_multiple_of(network.heads) {
             let (hidden, heads) = (network.hidden, network.heads);
             return Err(bundle.broken("config.json", format!("{hidden} dimensions do not divide into {heads} heads")));
         }
@@ -348,7 +348,7 @@ impl Network {
 impl Rotary {
     fn read(bundle: &Bundle, raw: &Raw) -> Result<Self> {
         let head = raw.hidden_size / raw.num_attention_heads.max(1);
-        if head % 2 != 0 {
+        if !head.is_multiple_of(2) {
             return Err(bundle.broken("config.json", "rotary positions need an even head size"));
         }
         let theta = |kind: &str, old: Option<f64>, default: f64| -> Result<f64> {
@@ -399,7 +399,9 @@ fn read_modules(bundle: &Bundle, modules: &[RawModule], hidden: usize) -> Result
                 pooling = Some(read_pooling(bundle, &raw, hidden)?);
             }
             "Normalize" if i == 2 => normalize = true,
-            _ => return Err(bundle.unsupported(format!("its module {i} is \"{}\" at \"{}\"", module.kind, module.path))),
+            _ => {
+                return Err(bundle.unsupported(format!("its module {i} is \"{}\" at \"{}\"", module.kind, module.path)));
+            }
         }
     }
     Ok((pooling.unwrap_or(Pooling::Mean), normalize))

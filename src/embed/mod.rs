@@ -157,13 +157,7 @@ impl Encoder {
     ///
     /// An empty text is a text of no words and has a vector. Texts beyond `max_length` tokens are cut, as
     /// sentence-transformers does; see [`MAX_TEXT`] for what is refused. Asks `control` several times a layer.
-    pub fn embed(
-        &self,
-        texts: &[&str],
-        role: Role,
-        scratch: &mut Scratch,
-        control: &dyn Control,
-    ) -> Result<Vec<f32>> {
+    pub fn embed(&self, texts: &[&str], role: Role, scratch: &mut Scratch, control: &dyn Control) -> Result<Vec<f32>> {
         let dimension = self.info.dimension;
         scratch.batch.clear();
         for text in texts {
@@ -270,7 +264,8 @@ impl Encoder {
                 stop.0.store(true, Ordering::Relaxed);
             }
             for handle in handles {
-                let joined = handle.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread failed".into())));
+                let joined =
+                    handle.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread failed".into())));
                 result = result.and(joined);
             }
             std::mem::forget(guard);

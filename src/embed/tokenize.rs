@@ -36,8 +36,7 @@ impl Tokenizer {
     /// length takes their place.
     pub(super) fn read(bundle: &Bundle, config: &Config) -> Result<Self> {
         let file = "tokenizer.json";
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(bundle.tokenizer()?).map_err(|e| bundle.broken(file, e))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bundle.tokenizer()?).map_err(|e| bundle.broken(file, e))?;
         inner.with_padding(None);
         let truncation = TruncationParams {
             direction: TruncationDirection::Right,
@@ -130,8 +129,14 @@ fn prefix(text: &str, size: usize) -> &str {
     if text.len() <= size {
         return text;
     }
-    let cut = text.floor_char_boundary(size);
-    let near = text.floor_char_boundary(cut.saturating_sub(512));
+    let boundary = |mut at: usize| {
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let cut = boundary(size);
+    let near = boundary(cut.saturating_sub(512));
     match text[near..cut].rfind(char::is_whitespace) {
         Some(space) => &text[..near + space],
         None => &text[..cut],

@@ -54,7 +54,8 @@ impl Tensors<'_> {
 
     /// The numbers of tensor `name`, which must have this shape and be finite. Half precisions are widened.
     pub(super) fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self.tensors.tensor(name).map_err(|_| self.bundle.broken(FILE, format!("no tensor \"{name}\"")))?;
+        let tensor =
+            self.tensors.tensor(name).map_err(|_| self.bundle.broken(FILE, format!("no tensor \"{name}\"")))?;
         if tensor.shape() != shape {
             let found = tensor.shape();
             return Err(self.bundle.broken(FILE, format!("tensor \"{name}\" has shape {found:?}, not {shape:?}")));

@@ -91,11 +91,8 @@ impl Reader<'_> {
         let (hidden, wide) = (self.config.hidden, self.config.intermediate);
         let at = |name: &str| format!("encoder.layer.{i}.{name}");
         let square = |name: &str| self.linear(&at(name), hidden, hidden, true);
-        let [q, k, v] = [
-            square("attention.self.query")?,
-            square("attention.self.key")?,
-            square("attention.self.value")?,
-        ];
+        let [q, k, v] =
+            [square("attention.self.query")?, square("attention.self.key")?, square("attention.self.value")?];
         Ok(Layer {
             before: None,
             qkv: self.qkv([&q, &k, &v]),

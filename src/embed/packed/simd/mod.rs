@@ -14,8 +14,6 @@ mod tile;
 
 pub(crate) use bytes::ByteTile;
 pub(crate) use tables::{Kernels, best};
-#[cfg(test)]
-pub(crate) use tables::all;
 pub(crate) use tile::Tile;
 
 /// Columns that stand together: rows of results are padded to a multiple of it.
