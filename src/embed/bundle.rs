@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::config::{Architecture, Config, Pooling};
+use super::config::{Config, Pooling};
+use super::network::Architecture;
 use super::weights::Weights;
 use crate::control::Control;
 use crate::error::{Error, Result};

@@ -12,25 +12,28 @@
 mod bundle;
 mod cache;
 mod config;
+mod network;
 pub mod packed;
 mod pool;
 pub mod reference;
 mod rerank;
+mod threads;
 mod tokenize;
 mod weights;
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::control::Control;
 use crate::error::{Error, Result};
 
 pub use bundle::{Description, Listed, bundles};
 pub use cache::{Cache, MAX_CACHED_TEXT};
-pub use config::{Architecture, Pooling};
+pub use config::Pooling;
+pub use network::Architecture;
 use packed::{Batch, Model, Work};
 pub use rerank::Reranker;
+pub use tokenize::MAX_TEXT;
 
 /// What a text is to the search: bundles may ask for another prompt before a query than before a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -196,7 +199,7 @@ impl Encoder {
     fn wave(
         &self,
         batch: &Batch,
-        texts: std::ops::Range<usize>,
+        texts: Range<usize>,
         out: &mut [f32],
         work: &mut Work,
         control: &dyn Control,
@@ -214,123 +217,4 @@ impl Encoder {
         }
         Ok(())
     }
-
-    /// The same on several threads. Only the calling thread asks `control`; the others look at a flag that it leaves
-    /// behind, also when `control` unwinds. They block every signal, so that a handler of the host process never runs
-    /// on a thread that the host does not know.
-    fn spread<'a>(
-        &self,
-        batch: &Batch,
-        mut jobs: Vec<(std::ops::Range<usize>, &'a mut [f32])>,
-        works: &mut [Work],
-        control: &dyn Control,
-    ) -> Result<()> {
-        jobs.reverse();
-        let queue = Mutex::new(jobs);
-        let next = || -> Option<(std::ops::Range<usize>, &'a mut [f32])> {
-            queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
-        };
-        let stop = Stop(AtomicBool::new(false));
-        let Some((own, others)) = works.split_first_mut() else { return Ok(()) };
-        let blocked = signals::Blocked::new();
-        std::thread::scope(|scope| {
-            let guard = Raise(&stop);
-            let mut handles = Vec::new();
-            for work in others {
-                let (next, stop) = (&next, &stop);
-                let run = move || -> Result<()> {
-                    while let Some((texts, out)) = next() {
-                        self.wave(batch, texts, out, work, stop)?;
-                    }
-                    Ok(())
-                };
-                // A thread that cannot be had is one thread less, not an error.
-                if let Ok(handle) = std::thread::Builder::new().spawn_scoped(scope, run) {
-                    handles.push(handle);
-                }
-            }
-            drop(blocked);
-            let mut result = Ok(());
-            while result.is_ok() {
-                let Some((texts, out)) = next() else { break };
-                result = self.wave(batch, texts, out, own, control);
-            }
-            // Wait in small steps, so that a cancel is seen while the others finish.
-            while result.is_ok() && handles.iter().any(|handle| !handle.is_finished()) {
-                std::thread::sleep(std::time::Duration::from_micros(200));
-                result = control.check();
-            }
-            if result.is_err() {
-                stop.0.store(true, Ordering::Relaxed);
-            }
-            for handle in handles {
-                let joined =
-                    handle.join().unwrap_or_else(|_| Err(Error::Internal("an embedding thread failed".into())));
-                result = result.and(joined);
-            }
-            std::mem::forget(guard);
-            result
-        })
-    }
 }
-
-/// What the other threads ask.
-struct Stop(AtomicBool);
-
-impl Control for Stop {
-    fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
-    }
-}
-
-/// Stops the other threads when the calling thread unwinds.
-struct Raise<'a>(&'a Stop);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Relaxed);
-    }
-}
-
-mod signals {
-    //! Threads inherit the signal mask: block everything around their start, then put the old mask back.
-
-    #[cfg(unix)]
-    pub(super) struct Blocked(libc::sigset_t);
-
-    #[cfg(unix)]
-    impl Blocked {
-        pub(super) fn new() -> Self {
-            // SAFETY: both sets are plain memory that the calls fill; the mask of this thread alone changes.
-            unsafe {
-                let mut all = std::mem::zeroed();
-                let mut old = std::mem::zeroed();
-                libc::sigfillset(&mut all);
-                libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-                Self(old)
-            }
-        }
-    }
-
-    #[cfg(unix)]
-    impl Drop for Blocked {
-        fn drop(&mut self) {
-            // SAFETY: the set came from the call that blocked.
-            unsafe {
-                libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut());
-            }
-        }
-    }
-
-    #[cfg(not(unix))]
-    pub(super) struct Blocked;
-
-    #[cfg(not(unix))]
-    impl Blocked {
-        pub(super) fn new() -> Self {
-            Self
-        }
-    }
-}
-
-pub use tokenize::MAX_TEXT;

@@ -11,7 +11,8 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::{bert, xlm_roberta};
 
 use super::bundle::Bundle;
-use super::config::{Architecture, Config};
+use super::config::Config;
+use super::network::Architecture;
 use super::packed::Batch;
 use super::tokenize::Tokenizer;
 use super::weights::Weights;

@@ -7,7 +7,8 @@
 use std::path::Path;
 
 use super::bundle::Bundle;
-use super::config::{Architecture, Config};
+use super::config::Config;
+use super::network::Architecture;
 use super::packed::Model;
 use super::tokenize::Tokenizer;
 use super::weights::{Tensors, Weights};

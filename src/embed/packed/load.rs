@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::{Layer, Model, Norm, Turn, simd};
 use crate::control::Control;
 use crate::embed::Precision;
-use crate::embed::config::{Architecture, Network, Rotary};
+use crate::embed::network::{Architecture, Network, Rotary};
 use crate::embed::weights::{Tensors, Weights};
 use crate::error::Result;
 

@@ -30,7 +30,7 @@ use bytes::Quantized;
 use linear::Linear;
 use simd::Kernels;
 
-use super::config::Activation;
+use super::network::Activation;
 
 /// Whether this CPU multiplies bytes faster than floats.
 pub(super) fn has_fast_int8() -> bool {

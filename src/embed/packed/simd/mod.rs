@@ -10,6 +10,8 @@
 mod bytes;
 mod map;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 pub(crate) use bytes::ByteTile;
