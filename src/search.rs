@@ -69,7 +69,8 @@ impl Question {
                 shopper.set_pairs(&store.pairs(&items)?);
             }
         }
-        let weights = DIMENSIONS.map(|d| weights::gate(d, words.terms.len()) * request.options.factor(d));
+        let count = query.map(|_| words.terms.len());
+        let weights = DIMENSIONS.map(|d| weights::gate(d, count) * request.options.factor(d));
         Ok(Question { total: words.total(), words, vector, shopper, whole, weights })
     }
 
@@ -99,7 +100,7 @@ impl Question {
                 Dimension::Relevance => {
                     weights::LEXICAL * lexical
                         + weights::COVERED * covered
-                        + weights::DENSE * cosine(self.vector.as_deref())
+                        + cosine(self.vector.as_deref()) * (weights::DENSE + weights::UNCOVERED * (1.0 - covered))
                 }
                 Dimension::Taste => near(Shopper::taste),
                 Dimension::Session => near(Shopper::session),
@@ -169,6 +170,7 @@ fn retrieve(
         }
         found.len()
     };
+    let browsing = request.query.is_none_or(|q| q.trim().is_empty());
     let mut count = 0;
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
         let n = options.candidates.max(wanted) + more;
@@ -186,10 +188,9 @@ fn retrieve(
         let neighbours: Vec<i64> = question.shopper.neighbours().into_iter().filter(unseen).collect();
         // In a search, what goes with the history has to answer the query too: it is ranked among the others.
         let mut within = store.within(&neighbours, scope)?;
-        within.truncate(weights::TOGETHER_CAP.max(wanted));
+        within.truncate(if browsing { weights::BROWSE_CAP } else { weights::TOGETHER_CAP }.max(wanted));
         count = add("together", within);
     }
-    let browsing = request.query.is_none_or(|q| q.trim().is_empty());
     if browsing || count < wanted {
         add("popular", store.popular(weights::TOGETHER_CAP.max(wanted) + more, scope)?);
     }

@@ -12,9 +12,11 @@ use crate::shopper;
 /// In `relevance`: BM25 as a share of its bound.
 pub const LEXICAL: f64 = 0.75;
 /// In `relevance`: the share of the query's idf that the item's words cover.
-pub const COVERED: f64 = 4.0;
-/// In `relevance`: the cosine of query and item.
-pub const DENSE: f64 = 0.5;
+pub const COVERED: f64 = 6.0;
+/// In `relevance`: the cosine of query and item, whatever the words say.
+pub const DENSE: f64 = 0.25;
+/// In `relevance`: the cosine's further weight where the item's words cover nothing. What words cannot say, meaning must.
+pub const UNCOVERED: f64 = 5.0;
 /// Popularity among what the lexical source keeps, against BM25 as a share of its bound.
 pub const PRIOR: f64 = 1.0;
 /// A shopper's part in an item's popularity halves in so many days.
@@ -31,13 +33,23 @@ pub const PAIRS: together::Settings =
 
 /// Candidates that the dense source brings.
 pub const DENSE_CAP: usize = 100;
-/// Candidates that the history brings.
+/// Candidates that the history brings to a search.
 pub const TOGETHER_CAP: usize = 200;
+/// Candidates that the history brings where there is no query.
+pub const BROWSE_CAP: usize = 400;
 
-/// The weight of a dimension for a query of so many distinct words.
+/// The weight of a dimension for a query of so many distinct words; `None` is no query.
 ///
 /// A precise query leaves little room for taste, a broad one much: everything but relevance counts 1/√words.
-pub fn gate(dimension: Dimension, words: usize) -> f64 {
+pub fn gate(dimension: Dimension, words: Option<usize>) -> f64 {
+    let Some(words) = words else {
+        return match dimension {
+            Dimension::Relevance => 0.0,
+            Dimension::Taste => 0.75,
+            Dimension::Session | Dimension::Popularity => 0.5,
+            Dimension::Together => 2.0,
+        };
+    };
     let room = (words.max(1) as f64).sqrt().recip();
     match dimension {
         Dimension::Relevance => 1.0,
