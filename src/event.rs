@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn own_words_map_to_kinds_and_weights() {
-        let kinds = Kinds::read(&json!({"kinds": {"bought": "purchase", "seen": {"kind": "view", "weight": 0.1}}})).unwrap();
+        let kinds =
+            Kinds::read(&json!({"kinds": {"bought": "purchase", "seen": {"kind": "view", "weight": 0.1}}})).unwrap();
         assert_eq!(kinds.of("bought"), (Kind::Purchase, 1.0));
         assert_eq!(kinds.of("seen"), (Kind::View, 0.1));
         assert_eq!(kinds.of("Cart"), (Kind::Cart, 0.7));

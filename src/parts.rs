@@ -22,13 +22,8 @@ pub enum Dimension {
 }
 
 /// Every dimension, in the order in which parts are written.
-pub const DIMENSIONS: [Dimension; 5] = [
-    Dimension::Relevance,
-    Dimension::Taste,
-    Dimension::Session,
-    Dimension::Popularity,
-    Dimension::Together,
-];
+pub const DIMENSIONS: [Dimension; 5] =
+    [Dimension::Relevance, Dimension::Taste, Dimension::Session, Dimension::Popularity, Dimension::Together];
 
 impl Dimension {
     /// The name used in `parts`, `weights` and `without`.

@@ -196,4 +196,3 @@ fn retrieve(
     }
     Ok(found)
 }
-

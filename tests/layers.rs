@@ -50,7 +50,10 @@ fn imports_point_down() {
             for part in line.split("crate::").skip(1) {
                 let name: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let names = if name.is_empty() && part.starts_with('{') {
-                    part.trim_matches(['{', '}', ';']).split(',').map(|n| n.trim().split(':').next().unwrap().to_owned()).collect()
+                    part.trim_matches(['{', '}', ';'])
+                        .split(',')
+                        .map(|n| n.trim().split(':').next().unwrap().to_owned())
+                        .collect()
                 } else {
                     vec![name]
                 };

@@ -61,7 +61,8 @@ fn one_event_moves_like_items_up_and_taking_it_back_moves_them_back() {
     shop.buy("newcomer", 10, 10.0);
     let after = run(&shop, &request(Some("shoe"), Some("newcomer"), 40), &Scope::All);
     // Item 10 is a leather shoe, as all even ones are.
-    let places = |list: &[Ranked]| list.iter().enumerate().filter(|(_, r)| r.id % 2 == 0).map(|(place, _)| place).sum::<usize>();
+    let places =
+        |list: &[Ranked]| list.iter().enumerate().filter(|(_, r)| r.id % 2 == 0).map(|(place, _)| place).sum::<usize>();
     assert!(places(&after) < places(&before), "like items went from {} to {}", places(&before), places(&after));
     shop.events.get_mut("newcomer").unwrap().pop();
     assert_eq!(run(&shop, &request(Some("shoe"), Some("newcomer"), 40), &Scope::All), before);
@@ -95,7 +96,13 @@ fn a_dimension_that_is_left_out_has_no_part() {
 #[test]
 fn somebody_unknown_and_no_query_are_no_errors() {
     let shop = shop();
-    for (query, user) in [(Some("shoe"), Some("nobody")), (Some("shoe"), None), (None, None), (Some("  "), Some("anna")), (Some("zzz"), None)] {
+    for (query, user) in [
+        (Some("shoe"), Some("nobody")),
+        (Some("shoe"), None),
+        (None, None),
+        (Some("  "), Some("anna")),
+        (Some("zzz"), None),
+    ] {
         assert_eq!(run(&shop, &request(query, user, 10), &Scope::All).len().min(10), 10, "{query:?} {user:?}");
     }
 }

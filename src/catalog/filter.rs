@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn short_forms_mean_the_long_ones() {
-        let filter = Filter::read(&json!({"brand": ["HP", "Canon"], "price": {"ge": 5, "lt": 100}, "sold": null, "name": "x"})).unwrap();
+        let filter =
+            Filter::read(&json!({"brand": ["HP", "Canon"], "price": {"ge": 5, "lt": 100}, "sold": null, "name": "x"}))
+                .unwrap();
         let seen: Vec<(&str, Operator)> = filter.conditions.iter().map(|c| (c.column.as_str(), c.operator)).collect();
         assert_eq!(
             seen,

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn without_beats_weights() {
-        let options = SearchOptions::read(&json!({"without": ["taste"], "weights": {"taste": 3, "together": 2}})).unwrap();
+        let options =
+            SearchOptions::read(&json!({"without": ["taste"], "weights": {"taste": 3, "together": 2}})).unwrap();
         assert_eq!(options.factor(Dimension::Taste), 0.0);
         assert_eq!(options.factor(Dimension::Together), 2.0);
         assert_eq!(options.factor(Dimension::Relevance), 1.0);

@@ -87,7 +87,11 @@ impl Shown {
         if shared() {
             let mut slots = ACTIVITY.exclusive();
             // A slot of this pid is left over from a call that ended in an ERROR; one of a dead process can be taken.
-            let place = slots.0.iter().position(|s| s.pid == pid()).or_else(|| slots.0.iter().position(|s| s.pid == 0 || !alive(s.pid)));
+            let place = slots
+                .0
+                .iter()
+                .position(|s| s.pid == pid())
+                .or_else(|| slots.0.iter().position(|s| s.pid == 0 || !alive(s.pid)));
             if let Some(place) = place {
                 slots.0[place] = Slot {
                     pid: pid(),

@@ -222,12 +222,9 @@ pub fn relation_of_type(row_type: pg_sys::Oid) -> Result<pg_sys::Oid> {
     // SAFETY: a catalog look-up; invalid for what is not composite.
     let relation = unsafe { pg_sys::get_typ_typrelid(pg_sys::getBaseType(row_type)) };
     if relation == pg_sys::InvalidOid {
-        let what = spi::first(
-            Mode::Read,
-            "SELECT pg_catalog.format_type($1, NULL)",
-            &[Arg::of(row_type)],
-            |row| row.need::<String>(1),
-        )?;
+        let what = spi::first(Mode::Read, "SELECT pg_catalog.format_type($1, NULL)", &[Arg::of(row_type)], |row| {
+            row.need::<String>(1)
+        })?;
         return Err(Error::Anonymous { what: what.unwrap_or_default() });
     }
     Ok(relation)

@@ -98,7 +98,8 @@ impl Document {
             }
         }
         // Brand and attributes are matched as words; in the text they would only dilute what it means.
-        let embedded: Vec<String> = title.iter().chain(&body).map(|part| format!("NULLIF(btrim({part}), '')")).collect();
+        let embedded: Vec<String> =
+            title.iter().chain(&body).map(|part| format!("NULLIF(btrim({part}), '')")).collect();
         let text = format!("concat_ws(E'\\n', {})", embedded.join(", "));
         let hash = format!("substr(sha256(convert_to({text}, 'UTF8')), 1, 16)");
         Ok(Document { lexemes: lexemes.join(" || "), text, hash })
@@ -145,8 +146,16 @@ pub fn upsert(catalog: &Catalog, from: &str) -> Result<String> {
 }
 
 /// DDL of the companion tables: `(companion, stats, pairs, terms)` are qualified and quoted names.
-pub fn ddl(shown: &str, key_type: &str, dimension: i32, halfvec: &str, [companion, stats, pairs, terms]: [&str; 4]) -> Vec<String> {
-    let note = literal(&format!("pg_persona: what is known of the items of {shown}; written by persona.refresh and a trigger"));
+pub fn ddl(
+    shown: &str,
+    key_type: &str,
+    dimension: i32,
+    halfvec: &str,
+    [companion, stats, pairs, terms]: [&str; 4],
+) -> Vec<String> {
+    let note = literal(&format!(
+        "pg_persona: what is known of the items of {shown}; written by persona.refresh and a trigger"
+    ));
     // A vector in the row itself is read without a detour; beyond a quarter page it goes where large values go.
     let storage = if dimension <= 1000 { "PLAIN" } else { "EXTERNAL" };
     vec![

@@ -51,10 +51,13 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             "A model reads the first few hundred words: pass left(content, 10000).".into(),
         ),
-        Error::VectorIdentity { .. } => {
-            (ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "Embed the rows anew: SELECT * FROM persona.refresh(items).".into())
+        Error::VectorIdentity { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "Embed the rows anew: SELECT * FROM persona.refresh(items).".into(),
+        ),
+        Error::NotFinite { .. } => {
+            (ERRCODE_INVALID_PARAMETER_VALUE, "NaN and infinity have no place in a ranking.".into())
         }
-        Error::NotFinite { .. } => (ERRCODE_INVALID_PARAMETER_VALUE, "NaN and infinity have no place in a ranking.".into()),
         Error::UnknownKey { known, .. } => {
             (ERRCODE_INVALID_PARAMETER_VALUE, format!("Known are: {}.", known.join(", ")))
         }
@@ -67,21 +70,29 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
         ),
         Error::NoKey { relation } => (
             ERRCODE_INVALID_TABLE_DEFINITION,
-            format!("ALTER TABLE {relation} ADD PRIMARY KEY (column), or name a unique column: options => '{{\"key\": \"column\"}}'."),
+            format!(
+                "ALTER TABLE {relation} ADD PRIMARY KEY (column), or name a unique column: options => '{{\"key\": \"column\"}}'."
+            ),
         ),
         Error::NoColumn { relation, .. } => (
             ERRCODE_UNDEFINED_COLUMN,
-            format!("\\d {relation} lists the columns; after a rename call persona.create_catalog or persona.add_events again."),
+            format!(
+                "\\d {relation} lists the columns; after a rename call persona.create_catalog or persona.add_events again."
+            ),
         ),
         Error::ColumnType { .. } => {
             (ERRCODE_DATATYPE_MISMATCH, "Name another column, or change the column's type with ALTER TABLE.".into())
         }
-        Error::RelationKind { .. } => (ERRCODE_WRONG_OBJECT_TYPE, "Name a table, a partitioned table, a view or a materialized view.".into()),
+        Error::RelationKind { .. } => {
+            (ERRCODE_WRONG_OBJECT_TYPE, "Name a table, a partitioned table, a view or a materialized view.".into())
+        }
         Error::Leftover { all, .. } => (
             ERRCODE_DUPLICATE_TABLE,
             format!("Where they are left over from a dropped extension: DROP TABLE IF EXISTS {}.", all.join(", ")),
         ),
-        Error::NotOwner { .. } => (ERRCODE_INSUFFICIENT_PRIVILEGE, "Catalogs are managed by the owner of the item table.".into()),
+        Error::NotOwner { .. } => {
+            (ERRCODE_INSUFFICIENT_PRIVILEGE, "Catalogs are managed by the owner of the item table.".into())
+        }
         Error::NoRight { relation, columns } => (
             ERRCODE_INSUFFICIENT_PRIVILEGE,
             format!("The owner of {relation} can GRANT SELECT ({columns}) ON {relation} TO the caller."),

@@ -112,7 +112,9 @@ pub fn define() {
     );
     // SAFETY: called once, after the settings above exist; the string is static.
     #[cfg(not(feature = "pg14"))]
-    unsafe { pg_sys::MarkGUCPrefixReserved(c"persona".as_ptr()) };
+    unsafe {
+        pg_sys::MarkGUCPrefixReserved(c"persona".as_ptr())
+    };
 }
 
 /// A string setting as Rust text; empty counts as unset.

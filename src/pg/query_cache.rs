@@ -6,8 +6,8 @@
 
 use crate::embed::Encoder;
 use pgrx::lwlock::PgLwLock;
-use pgrx::prelude::*;
 use pgrx::pg_shmem_init;
+use pgrx::prelude::*;
 use pgrx::shmem::PGRXSharedMemory;
 use sha2::{Digest, Sha256};
 use std::cell::Cell;
@@ -63,7 +63,8 @@ pub fn init() {
 
 fn key(encoder: &Encoder, text: &str) -> Key {
     let info = encoder.info();
-    let digest = Sha256::new().chain_update(&info.hash).chain_update([info.precision as u8]).chain_update(text).finalize();
+    let digest =
+        Sha256::new().chain_update(&info.hash).chain_update([info.precision as u8]).chain_update(text).finalize();
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     key

@@ -11,8 +11,8 @@ use crate::control::Control;
 use crate::embed::Role;
 use crate::error::Result;
 use crate::event::Kind;
-use crate::retrieve::together::{Pairs, Settings};
 use crate::rank::weights;
+use crate::retrieve::together::{Pairs, Settings};
 use pgrx::pg_sys;
 use serde::Deserialize;
 use std::time::Instant;
@@ -72,13 +72,19 @@ impl<'a> Refresh<'a> {
         let (c, key) = (self.catalog, ident(&self.catalog.key));
         self.control.progress("words", 0, 0);
         let gone = spi::run(
-            &format!("DELETE FROM {} c WHERE NOT EXISTS (SELECT FROM {} i WHERE i.{key} {} c.key)", c.companion, c.name, c.key_equal),
+            &format!(
+                "DELETE FROM {} c WHERE NOT EXISTS (SELECT FROM {} i WHERE i.{key} {} c.key)",
+                c.companion, c.name, c.key_equal
+            ),
             &[],
         )?;
         // A trigger keeps a table's words; a view has none, and then every row is looked at.
         let triggered = matches!(c.kind.as_str(), "r" | "p");
         let missing = if triggered {
-            format!("FROM {} i WHERE NOT EXISTS (SELECT FROM {} x WHERE x.key {} i.{key})", c.name, c.companion, c.key_equal)
+            format!(
+                "FROM {} i WHERE NOT EXISTS (SELECT FROM {} x WHERE x.key {} i.{key})",
+                c.name, c.companion, c.key_equal
+            )
         } else {
             format!("FROM {} i", c.name)
         };
@@ -147,15 +153,20 @@ impl<'a> Refresh<'a> {
         let c = self.catalog;
         let owner = Acting::as_owner(c.owner());
         owner.set(c"maintenance_work_mem", &format!("{}kB", guc::MAINTENANCE_MEMORY.get()));
-        let sql = "SELECT count(*) FROM pg_index x JOIN pg_class k ON k.oid = x.indexrelid JOIN pg_am m ON m.oid = k.relam
+        let sql =
+            "SELECT count(*) FROM pg_index x JOIN pg_class k ON k.oid = x.indexrelid JOIN pg_am m ON m.oid = k.relam
              WHERE x.indrelid = $1::regclass AND m.amname = 'hnsw'";
-        let there: i64 = spi::first(Mode::Write, sql, &[Arg::of(c.companion.as_str())], |row| row.need(1))?.unwrap_or(0);
+        let there: i64 =
+            spi::first(Mode::Write, sql, &[Arg::of(c.companion.as_str())], |row| row.need(1))?.unwrap_or(0);
         if there > 0 {
             return Ok(0);
         }
         let types = vector::types()?;
         self.control.progress("index", 0, 0);
-        spi::execute(&format!("CREATE INDEX ON {} USING hnsw (embedding {}.halfvec_cosine_ops)", c.companion, types.schema))?;
+        spi::execute(&format!(
+            "CREATE INDEX ON {} USING hnsw (embedding {}.halfvec_cosine_ops)",
+            c.companion, types.schema
+        ))?;
         spi::execute(&format!("ANALYZE {}", c.companion))?;
         Ok(1)
     }
@@ -233,7 +244,9 @@ impl<'a> Refresh<'a> {
         // A pair in the map takes some 48 bytes; half of the memory is for it, half for what is made of it.
         let most = (guc::MAINTENANCE_MEMORY.get() as usize * 1024 / 96).max(1000);
         let mut pairs = Pairs::new(Settings { most, min_shoppers: self.min_shoppers()?, ..weights::PAIRS });
-        let sql = format!("SELECT s.shopper, s.id, s.weight FROM ({events}) s WHERE s.weight > 0 ORDER BY s.shopper, s.at, s.id");
+        let sql = format!(
+            "SELECT s.shopper, s.id, s.weight FROM ({events}) s WHERE s.weight > 0 ORDER BY s.shopper, s.at, s.id"
+        );
         let mut history: Vec<(i64, f64)> = Vec::new();
         let mut shopper: Option<String> = None;
         spi::stream(&sql, &[], 4096, |rows| {
@@ -284,10 +297,10 @@ impl<'a> Refresh<'a> {
             source.check()?;
             let kinds = source.kinds()?;
             let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
-            let word = source.kind.as_ref().map_or_else(
-                || format!("{}::text", companion::literal(&fixed)),
-                |k| format!("e.{}::text", ident(k)),
-            );
+            let word = source
+                .kind
+                .as_ref()
+                .map_or_else(|| format!("{}::text", companion::literal(&fixed)), |k| format!("e.{}::text", ident(k)));
             // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
             let mut names = String::new();
             let mut weights = String::new();

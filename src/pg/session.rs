@@ -86,7 +86,9 @@ pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
         session
             .loaded
             .iter()
-            .find(|l| l.folder == folder && l.encoder.info().bundle == bundle && l.encoder.info().precision == precision)
+            .find(|l| {
+                l.folder == folder && l.encoder.info().bundle == bundle && l.encoder.info().precision == precision
+            })
             .cloned()
     });
     if let Some(found) = found {
@@ -139,7 +141,8 @@ pub fn rerank(model: Option<&str>, query: &str, documents: &[&str]) -> Result<Ve
         Some(name) => name.to_owned(),
         None => only_reranker(&folder)?,
     };
-    let known = SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
+    let known =
+        SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
     let reranker = match known {
         Some(reranker) => reranker,
         None => {

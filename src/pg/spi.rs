@@ -76,8 +76,11 @@ impl Row {
     }
 }
 
+/// A statement's text, the types of its arguments, and whether it is planned for its values.
+type PlanKey = (String, Vec<pg_sys::Oid>, bool);
+
 thread_local! {
-    static PLANS: RefCell<HashMap<(String, Vec<pg_sys::Oid>, bool), pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
 }
 
 /// Plans kept in a backend before the keeping starts anew: enough for dozens of catalogs.
@@ -140,9 +143,8 @@ unsafe fn submit(sql: &str, args: &[Arg], mode: Mode, limit: i64) -> Result<()> 
     let plan = plan(sql, args, mode == Mode::ReadCustom)?;
     let (mut values, nulls) = bound(args);
     // SAFETY: the plan was made for these types; the arrays live over the call.
-    let code = unsafe {
-        pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), mode != Mode::Write, limit as _)
-    };
+    let code =
+        unsafe { pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), mode != Mode::Write, limit as _) };
     if code < 0 { Err(Error::Internal(format!("SPI_execute: {code}"))) } else { Ok(()) }
 }
 
@@ -209,7 +211,8 @@ pub fn stream(sql: &str, args: &[Arg], batch: i64, mut rows: impl FnMut(&[Row]) 
         let plan = plan(sql, args, true)?;
         let (mut values, nulls) = bound(args);
         // SAFETY: connected; the portal is closed below, or by the abort.
-        let portal = unsafe { pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
+        let portal =
+            unsafe { pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
         loop {
             // SAFETY: the portal is open; a batch's table is freed after its rows were read.
             unsafe {

@@ -72,7 +72,8 @@ impl<'a> PgStore<'a> {
     /// The numbers of items by an array of their keys.
     fn ids_of(&self, keys: pg_sys::Datum) -> Result<Vec<i64>> {
         let _owner = self.owner();
-        let sql = format!("SELECT c.id FROM {} c WHERE c.key {} ANY ($1)", self.catalog.companion, self.catalog.key_equal);
+        let sql =
+            format!("SELECT c.id FROM {} c WHERE c.key {} ANY ($1)", self.catalog.companion, self.catalog.key_equal);
         let keys = Arg::raw(pg_sys::Oid::from(self.catalog.key_array), Some(keys));
         spi::query(Mode::ReadCustom, &sql, &[keys], |row| row.need(1))
     }
@@ -92,7 +93,12 @@ impl<'a> PgStore<'a> {
     }
 
     /// Runs `row` on the items' rows, as the caller sees them, in the order of the numbers: `(number, datum of i)`.
-    pub fn rows<T>(&self, ids: &[i64], shown: &str, mut row: impl FnMut(i64, &spi::Row) -> Result<T>) -> Result<Vec<T>> {
+    pub fn rows<T>(
+        &self,
+        ids: &[i64],
+        shown: &str,
+        mut row: impl FnMut(i64, &spi::Row) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let key = ident(&self.catalog.key);
         let sql = format!("SELECT c.key, c.id FROM {} c WHERE c.id = ANY ($1)", self.catalog.companion);
         let sql = format!(
@@ -108,7 +114,10 @@ impl<'a> PgStore<'a> {
              JOIN {} i ON i.{key} {} k.key ORDER BY k.n",
             self.catalog.asked.name, self.catalog.key_equal
         );
-        let args = [Arg::raw(pg_sys::Oid::from(self.catalog.key_array), Some(keys)), Arg::raw(pg_sys::INT8ARRAYOID, Some(ids))];
+        let args = [
+            Arg::raw(pg_sys::Oid::from(self.catalog.key_array), Some(keys)),
+            Arg::raw(pg_sys::INT8ARRAYOID, Some(ids)),
+        ];
         spi::query(Mode::Read, &sql, &args, |found| row(found.need(2)?, found))
     }
 
@@ -297,7 +306,8 @@ impl Store for PgStore<'_> {
             owner.set(c"hnsw.ef_search", &m.clamp(100, 1000).to_string());
             owner.set(c"hnsw.iterative_scan", "strict_order");
             owner.set(c"hnsw.max_scan_tuples", "100000");
-            let mut args = vec![vector::halfvec_arg(vector, &types), Arg::of(self.identity.as_str()), Arg::of(m as i64)];
+            let mut args =
+                vec![vector::halfvec_arg(vector, &types), Arg::of(self.identity.as_str()), Arg::of(m as i64)];
             args.extend(named);
             spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
         })?;
@@ -386,7 +396,9 @@ impl PgStore<'_> {
             "SELECT c.key::text, c.id FROM {} c WHERE c.key {} ANY ($1::text[]::{}[])",
             self.catalog.companion, self.catalog.key_equal, self.catalog.key_type
         );
-        Ok(spi::query(Mode::Read, &sql, &[Arg::of(keys.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?.into_iter().collect())
+        Ok(spi::query(Mode::Read, &sql, &[Arg::of(keys.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?
+            .into_iter()
+            .collect())
     }
 
     /// Vectors that are all of another model are an error, not a silent lexical search.

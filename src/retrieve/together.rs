@@ -23,6 +23,9 @@ pub struct Settings {
     pub most: usize,
 }
 
+/// An item with the others that go with it and their weights, the strongest first.
+pub type Neighbours = (i64, Vec<(i64, f32)>);
+
 /// Counts pairs, one shopper after another.
 #[derive(Debug)]
 pub struct Pairs {
@@ -74,7 +77,7 @@ impl Pairs {
     }
 
     /// Each item's strongest others with weights from 0 to 1, strongest first, by item.
-    pub fn finish(self, control: &dyn Control) -> Result<Vec<(i64, Vec<(i64, f32)>)>> {
+    pub fn finish(self, control: &dyn Control) -> Result<Vec<Neighbours>> {
         let settings = self.settings;
         let mut others: HashMap<i64, Vec<(i64, f32)>> = HashMap::new();
         for (step, ((one, other), (count, shoppers))) in self.counts.into_iter().enumerate() {
@@ -90,7 +93,7 @@ impl Pairs {
             others.entry(one).or_default().push((other, weight));
             others.entry(other).or_default().push((one, weight));
         }
-        let mut rows: Vec<(i64, Vec<(i64, f32)>)> = others.into_iter().collect();
+        let mut rows: Vec<Neighbours> = others.into_iter().collect();
         for (_, list) in &mut rows {
             list.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             list.truncate(settings.keep);

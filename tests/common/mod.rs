@@ -105,7 +105,8 @@ impl Store for Shop {
     }
 
     fn history(&self, user_id: &str, at: f64, _session: Option<&str>) -> Result<Vec<Event>> {
-        let mut events: Vec<Event> = self.events.get(user_id).into_iter().flatten().filter(|e| e.at <= at).cloned().collect();
+        let mut events: Vec<Event> =
+            self.events.get(user_id).into_iter().flatten().filter(|e| e.at <= at).cloned().collect();
         events.reverse();
         Ok(events)
     }
@@ -143,7 +144,6 @@ impl Store for Shop {
             words: self.score(*id, words),
             vector: Some(self.product(*id).vector.clone()),
             popularity: self.popularity.get(id).copied().unwrap_or_default(),
-            ..Item::default()
         };
         Ok(items.iter().map(item).collect())
     }

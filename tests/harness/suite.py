@@ -82,7 +82,7 @@ def checks(count: Count, parts: set[str]) -> None:
 
 def engine(count: Count) -> None:
     """cargo test, its output passed on, its sums added up."""
-    settings = dict(build.environment(), PERSONA_MODELS=str(wheel.models()))
+    settings = dict(build.environment(), PERSONA_MODEL_DIR=str(wheel.models()))
     running = subprocess.Popen(["cargo", "test", "--release", "--no-default-features", "--no-fail-fast"],
                                cwd=place.CHECKOUT, env=settings, stdout=subprocess.PIPE, text=True)
     sums = 0

@@ -40,7 +40,14 @@ fn items(oid: pg_sys::Oid) -> Result<Items> {
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
         WHERE c.oid OPERATOR(pg_catalog.=) $1";
     let found = spi::first(Mode::Read, sql, &[Arg::of(oid)], |row| {
-        Ok(Items { oid, schema: row.need(1)?, name: row.need(2)?, kind: row.need(3)?, owner: row.need(4)?, shown: row.need(5)? })
+        Ok(Items {
+            oid,
+            schema: row.need(1)?,
+            name: row.need(2)?,
+            kind: row.need(3)?,
+            owner: row.need(4)?,
+            shown: row.need(5)?,
+        })
     })?;
     let items = found.ok_or_else(|| Error::NoCatalog { relation: oid.to_u32().to_string() })?;
     let refused = match items.kind.as_str() {
@@ -51,7 +58,9 @@ fn items(oid: pg_sys::Oid) -> Result<Items> {
         _ => Some("no table"),
     };
     match refused {
-        Some(found) => Err(Error::RelationKind { relation: items.shown, found: found.into(), wanted: "a catalog".into() }),
+        Some(found) => {
+            Err(Error::RelationKind { relation: items.shown, found: found.into(), wanted: "a catalog".into() })
+        }
         None => Ok(items),
     }
 }
@@ -65,7 +74,8 @@ fn key<'a>(items: &Items, all: &'a [Column], asked: Option<&str>) -> Result<&'a 
     if let Some(name) = asked {
         let found = column(all, &items.shown, name)?;
         let is_table = matches!(items.kind.as_str(), "r" | "p");
-        let there: Vec<String> = spi::query(Mode::Read, unique, &[Arg::of(items.oid), Arg::of(name)], |row| row.need(1))?;
+        let there: Vec<String> =
+            spi::query(Mode::Read, unique, &[Arg::of(items.oid), Arg::of(name)], |row| row.need(1))?;
         if is_table && there.is_empty() {
             return Err(Error::InvalidValue {
                 place: "options".into(),
@@ -75,7 +85,8 @@ fn key<'a>(items: &Items, all: &'a [Column], asked: Option<&str>) -> Result<&'a 
         }
         return Ok(found);
     }
-    let there: Vec<String> = spi::query(Mode::Read, unique, &[Arg::of(items.oid), Arg::of(None::<&str>)], |row| row.need(1))?;
+    let there: Vec<String> =
+        spi::query(Mode::Read, unique, &[Arg::of(items.oid), Arg::of(None::<&str>)], |row| row.need(1))?;
     match there.first() {
         Some(name) => column(all, &items.shown, name),
         None => Err(Error::NoKey { relation: items.shown.clone() }),
@@ -190,8 +201,10 @@ fn default_text_search() -> Result<String> {
         return Ok("persona.english".into());
     }
     if name == "pg_catalog.simple" {
-        pgrx::notice!("words are matched without stemming, as default_text_search_config is simple; \
-            name a configuration to change that: options => '{{\"text_search\": \"persona.english\"}}'");
+        pgrx::notice!(
+            "words are matched without stemming, as default_text_search_config is simple; \
+            name a configuration to change that: options => '{{\"text_search\": \"persona.english\"}}'"
+        );
     }
     Ok(name)
 }
@@ -227,9 +240,15 @@ fn create_fresh(
         if matches!(items.kind.as_str(), "r" | "p") {
             let table = format!("{}.{}", ident(&items.schema), ident(&items.name));
             for statement in [
-                format!("CREATE TRIGGER pg_persona_rows AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION persona._mark()"),
-                format!("CREATE TRIGGER pg_persona_all AFTER TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION persona._mark()"),
-                format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER pg_persona_rows, ENABLE ALWAYS TRIGGER pg_persona_all"),
+                format!(
+                    "CREATE TRIGGER pg_persona_rows AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION persona._mark()"
+                ),
+                format!(
+                    "CREATE TRIGGER pg_persona_all AFTER TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION persona._mark()"
+                ),
+                format!(
+                    "ALTER TABLE {table} ENABLE ALWAYS TRIGGER pg_persona_rows, ENABLE ALWAYS TRIGGER pg_persona_all"
+                ),
             ] {
                 spi::execute(&statement)?;
             }

@@ -48,7 +48,11 @@ fn embed_one(content: Option<&str>, role: Option<&str>, model: Option<&str>) -> 
     sql = "CREATE FUNCTION persona._embed(content text[], role text, model text) RETURNS vector[]
         STABLE PARALLEL SAFE COST 1000000 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
 )]
-fn embed_many(content: Option<Vec<Option<String>>>, role: Option<&str>, model: Option<&str>) -> Option<Vec<Option<Vector>>> {
+fn embed_many(
+    content: Option<Vec<Option<String>>>,
+    role: Option<&str>,
+    model: Option<&str>,
+) -> Option<Vec<Option<Vector>>> {
     let (content, role) = (content?, role?);
     door(|| {
         // A NULL among the texts stays a NULL among the vectors.

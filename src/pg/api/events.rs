@@ -1,10 +1,10 @@
 //! `persona.add_events`, `persona.drop_events`.
 
+use super::super::catalog;
 use super::super::companion::{Column, column, columns, ident};
 use super::super::error::door;
 use super::super::identity::{self, Acting};
 use super::super::spi::{self, Arg, Mode};
-use super::super::catalog;
 use crate::error::{Error, Result};
 use crate::event::Kinds;
 use pgrx::JsonB;
@@ -43,10 +43,18 @@ fn add(items: pg_sys::Oid, events: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     let shown = catalog::shown(events)?;
     let all = columns(events)?;
     if all.is_empty() {
-        return Err(Error::RelationKind { relation: shown, found: "without columns".into(), wanted: "a behaviour table".into() });
+        return Err(Error::RelationKind {
+            relation: shown,
+            found: "without columns".into(),
+            wanted: "a behaviour table".into(),
+        });
     }
     let needed = |name: &Option<String>, key: &str| {
-        name.clone().ok_or_else(|| Error::InvalidValue { place: "argument".into(), key: key.into(), reason: "it is NULL".into() })
+        name.clone().ok_or_else(|| Error::InvalidValue {
+            place: "argument".into(),
+            key: key.into(),
+            reason: "it is NULL".into(),
+        })
     };
     let user_id = needed(&wanted.user_id, "user_id")?;
     let item_id = needed(&wanted.item_id, "item_id")?;
@@ -57,8 +65,14 @@ fn add(items: pg_sys::Oid, events: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     Kinds::read(&wanted.options)?;
     column(&all, &shown, &user_id)?;
     check_item(&catalog, column(&all, &shown, &item_id)?, &shown)?;
-    check_type(column(&all, &shown, &at)?, &shown, &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID], "a time is needed")?;
-    let numbers = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID, pg_sys::NUMERICOID, pg_sys::FLOAT4OID, pg_sys::FLOAT8OID];
+    check_type(
+        column(&all, &shown, &at)?,
+        &shown,
+        &[pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPOID, pg_sys::DATEOID],
+        "a time is needed",
+    )?;
+    let numbers =
+        [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID, pg_sys::NUMERICOID, pg_sys::FLOAT4OID, pg_sys::FLOAT8OID];
     for name in [&wanted.position, &wanted.dwell_ms].into_iter().flatten() {
         check_type(column(&all, &shown, name)?, &shown, &numbers, "a number is needed")?;
     }
@@ -154,10 +168,13 @@ fn name_missing_index(events: pg_sys::Oid, shown: &str, user_id: &str, at: &str)
         JOIN pg_catalog.pg_attribute t ON t.attrelid OPERATOR(pg_catalog.=) $1 AND t.attname OPERATOR(pg_catalog.=) $3
             AND t.attnum OPERATOR(pg_catalog.=) x.indkey[1]
         WHERE x.indrelid OPERATOR(pg_catalog.=) $1 AND x.indisvalid AND x.indpred IS NULL";
-    let there = spi::first(Mode::Read, sql, &[Arg::of(events), Arg::of(user_id), Arg::of(at)], |row| row.need::<i32>(1))?;
+    let there =
+        spi::first(Mode::Read, sql, &[Arg::of(events), Arg::of(user_id), Arg::of(at)], |row| row.need::<i32>(1))?;
     if there.is_none() {
         let statement = format!("CREATE INDEX ON {shown} ({}, {})", ident(user_id), ident(at));
-        pgrx::notice!("a search reads a shopper's latest events from {shown}, which has no index for that: {statement}");
+        pgrx::notice!(
+            "a search reads a shopper's latest events from {shown}, which has no index for that: {statement}"
+        );
     }
     Ok(())
 }
@@ -170,7 +187,8 @@ fn drop_events(items: pg_sys::Oid, events: pg_sys::Oid) {
         identity::need_owner(catalog.owner(), &catalog.name)?;
         let owner = Acting::as_owner(identity::extension_owner()?);
         let sql = "DELETE FROM persona.event_source WHERE items = $1 AND events = $2 RETURNING 1";
-        let gone = spi::query(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(catalog.items)), Arg::of(events)], |_| Ok(()))?;
+        let gone =
+            spi::query(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(catalog.items)), Arg::of(events)], |_| Ok(()))?;
         drop(owner);
         if gone.is_empty() {
             return Err(Error::NoEvents { relation: catalog::shown(events)?, items: catalog.name.clone() });

@@ -103,7 +103,11 @@ pub fn find<T>(
 ) -> Result<Vec<Found<T>>> {
     let k = call.k.unwrap_or(20);
     if !(1..=10_000).contains(&k) {
-        return Err(Error::InvalidValue { place: "argument".into(), key: "k".into(), reason: "it has to be from 1 to 10000".into() });
+        return Err(Error::InvalidValue {
+            place: "argument".into(),
+            key: "k".into(),
+            reason: "it has to be from 1 to 10000".into(),
+        });
     }
     let k = k as usize;
     let catalog = catalog::need(relation)?;

@@ -38,7 +38,11 @@ fn read(options: &JsonB) -> Result<Options> {
     if (1..=100_000).contains(&read.batch) {
         Ok(read)
     } else {
-        Err(Error::InvalidValue { place: "options".into(), key: "batch".into(), reason: "it has to be from 1 to 100000".into() })
+        Err(Error::InvalidValue {
+            place: "options".into(),
+            key: "batch".into(),
+            reason: "it has to be from 1 to 100000".into(),
+        })
     }
 }
 
@@ -47,7 +51,11 @@ fn read(options: &JsonB) -> Result<Options> {
 fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i32> {
     door(|| {
         if task != "refresh" {
-            return Err(Error::InvalidValue { place: "argument".into(), key: "task".into(), reason: "known tasks: refresh".into() });
+            return Err(Error::InvalidValue {
+                place: "argument".into(),
+                key: "task".into(),
+                reason: "known tasks: refresh".into(),
+            });
         }
         let batch = read(&options)?.batch;
         let catalog = catalog::need(source)?;

@@ -6,10 +6,12 @@ use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB};
 
 /// `persona.search` for a row type.
-#[pg_extern(sql = "CREATE FUNCTION persona.search(items anyelement, query text, user_id text DEFAULT NULL, context jsonb DEFAULT '{}',
+#[pg_extern(
+    sql = "CREATE FUNCTION persona.search(items anyelement, query text, user_id text DEFAULT NULL, context jsonb DEFAULT '{}',
     filter jsonb DEFAULT '{}', k int DEFAULT 20, options jsonb DEFAULT '{}')
     RETURNS TABLE (item anyelement, score real, \"position\" int, source text, parts jsonb)
-    STABLE PARALLEL RESTRICTED COST 10000 ROWS 20 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
+    STABLE PARALLEL RESTRICTED COST 10000 ROWS 20 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)] // pgrx reads the columns off the type as it is spelled here
 fn search_rows(
     _items: Option<AnyElement>,

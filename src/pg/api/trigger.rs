@@ -10,7 +10,9 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// The trigger function.
-#[pg_extern(sql = "CREATE FUNCTION persona._mark() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
+#[pg_extern(
+    sql = "CREATE FUNCTION persona._mark() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
+)]
 fn mark(fcinfo: pg_sys::FunctionCallInfo) {
     // SAFETY: the context says itself whether it is a trigger's.
     let data = unsafe {
