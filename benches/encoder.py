@@ -102,6 +102,7 @@ class Ours:
         self.process.stdin.write(json.dumps(dict(texts=batch, engine=engine, threads=threads, vectors=vectors)) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
+        self.gap = answer["gap_ns"] / 1e6
         return answer["vectors"] if vectors else answer["ns"] / 1e6
 
 
@@ -215,6 +216,13 @@ def main():
     for name, vectors in [("pg_persona int8", rough), ("ONNX Runtime int8", np.array(theirs))]:
         cosines = (exact * vectors).sum(1)
         print(f"cosine to f32, {name}: mean {cosines.mean():.5f}, least {cosines.min():.5f} of {len(sample)} texts")
+
+    for engine in ["f32", "int8"]:
+        gaps = []
+        for turn in range(5):
+            ours.ask(products[:256], engine)
+            gaps.append(ours.gap)
+        print(f"longest time between two looks for a cancel, {engine}, 256 texts: {statistics.median(gaps):.1f} ms")
 
     if (os.cpu_count() or 1) > 1:
         rates = {}

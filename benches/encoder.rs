@@ -1,15 +1,16 @@
 //! The encoder at work, for `encoder.py`, which runs it in turns with its peers.
 //!
 //! Reads one JSON object a line: `{"texts": [...], "engine": "f32" | "int8" | "candle", "threads": 1, "vectors": false}`.
-//! Answers one line: `{"ns": ..., "vectors": [[...]]}`, the time from texts to vectors inside the engine, tokenising and
-//! pooling included. The model folder and bundle are the two arguments.
+//! Answers one line: `{"ns": ..., "gap_ns": ..., "vectors": [[...]]}`: the time from texts to vectors inside the engine,
+//! tokenising and pooling included, and the longest time in which a cancel would have gone unseen. The model folder and bundle are the two arguments.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+use std::cell::Cell;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use pg_persona::control::Free;
+use pg_persona::control::{Control, Free};
 use pg_persona::embed::reference::Reference;
 use pg_persona::embed::{Encoder, Precision, Role, Scratch};
 
@@ -21,6 +22,20 @@ struct Ask {
     threads: usize,
     #[serde(default)]
     vectors: bool,
+}
+
+/// Remembers the longest time between two looks.
+struct Watch {
+    last: Cell<Instant>,
+    gap: Cell<u64>,
+}
+
+impl Control for Watch {
+    fn check(&self) -> pg_persona::error::Result<()> {
+        let gap = self.last.replace(Instant::now()).elapsed().as_nanos() as u64;
+        self.gap.set(self.gap.get().max(gap));
+        Ok(())
+    }
 }
 
 fn main() {
@@ -43,15 +58,17 @@ fn main() {
         let texts: Vec<&str> = ask.texts.iter().map(String::as_str).collect();
         scratch.set_threads(ask.threads.max(1));
         let start = Instant::now();
+        let watch = Watch { last: Cell::new(start), gap: Cell::new(0) };
         let vectors = match ask.engine.as_str() {
-            "f32" => float.embed(&texts, Role::Document, &mut scratch, &Free),
-            "int8" => bytes.embed(&texts, Role::Document, &mut scratch, &Free),
-            _ => candle.embed(&texts, Role::Document, &Free),
+            "f32" => float.embed(&texts, Role::Document, &mut scratch, &watch),
+            "int8" => bytes.embed(&texts, Role::Document, &mut scratch, &watch),
+            _ => candle.embed(&texts, Role::Document, &watch),
         };
         let ns = start.elapsed().as_nanos() as u64;
+        let gap = watch.gap.get();
         let vectors = vectors.expect("vectors");
         let vectors: Vec<&[f32]> = if ask.vectors { vectors.chunks(dimension).collect() } else { Vec::new() };
-        writeln!(out, "{}", serde_json::json!({ "ns": ns, "vectors": vectors })).unwrap();
+        writeln!(out, "{}", serde_json::json!({ "ns": ns, "gap_ns": gap, "vectors": vectors })).unwrap();
         out.flush().unwrap();
     }
 }

@@ -49,7 +49,7 @@ pub enum Role {
 pub enum Precision {
     /// 32-bit floats: the reference.
     F32,
-    /// 8-bit integers, one scale for each weight column and each token; the rest stays in floats.
+    /// 8-bit integers, scales for groups of 128 inputs in each weight column and each token; the rest stays in floats.
     Int8,
 }
 

@@ -3,7 +3,12 @@
 use super::bytes::{Bytes, Quantized};
 use super::dense::Dense;
 use super::simd::Kernels;
+use crate::control::Control;
 use crate::embed::Precision;
+use crate::error::Result;
+
+/// Rows of a product between two looks at the control: at most some 10 ms of a large model.
+const ROWS: usize = 384;
 
 /// `x Wᵀ + b`.
 pub(crate) enum Linear {
@@ -35,7 +40,8 @@ impl Linear {
         }
     }
 
-    /// See [`Dense::apply`].
+    /// See [`Dense::apply`]. Goes some hundred rows at a time and asks `control` before each: the rows of one long text are
+    /// more work than may go by unasked.
     #[allow(clippy::too_many_arguments)] // one product: its operands, their shapes, what follows
     pub(crate) fn apply(
         &self,
@@ -45,11 +51,18 @@ impl Linear {
         rows: usize,
         work: &mut Quantized,
         out: &mut [f32],
+        control: &dyn Control,
         after: impl Fn(&mut [f32]),
-    ) {
-        match self {
-            Self::Float(dense) => dense.apply(kernels, x, x_stride, rows, out, after),
-            Self::Byte(bytes) => bytes.apply(kernels, x, x_stride, rows, work, out, after),
+    ) -> Result<()> {
+        for first in (0..rows).step_by(ROWS) {
+            control.check()?;
+            let rows = ROWS.min(rows - first);
+            let (x, out) = (&x[first * x_stride..], &mut out[first * self.columns()..]);
+            match self {
+                Self::Float(dense) => dense.apply(kernels, x, x_stride, rows, out, &after),
+                Self::Byte(bytes) => bytes.apply(kernels, x, x_stride, rows, work, out, &after),
+            }
         }
+        Ok(())
     }
 }

@@ -180,13 +180,12 @@ impl Model {
     ) -> Result<()> {
         let (kernels, hidden) = (self.kernels, self.hidden);
         let none = |_: &mut [f32]| {};
-        control.check()?;
         match &layer.before {
             Some(norm) => {
                 self.norm_into(norm, rows, work);
-                layer.qkv.apply(kernels, &work.y, hidden, rows, &mut work.bytes, &mut work.wide, none);
+                layer.qkv.apply(kernels, &work.y, hidden, rows, &mut work.bytes, &mut work.wide, control, none)?;
             }
-            None => layer.qkv.apply(kernels, &work.x, hidden, rows, &mut work.bytes, &mut work.wide, none),
+            None => layer.qkv.apply(kernels, &work.x, hidden, rows, &mut work.bytes, &mut work.wide, control, none)?,
         }
         control.check()?;
         for span in batch.spans(texts) {
@@ -195,28 +194,36 @@ impl Model {
             }
             attend(kernels, self.heads, span, layer.window, work, control)?;
         }
-        control.check()?;
-        layer.out.apply(kernels, &work.context, self.heads.columns(), rows, &mut work.bytes, &mut work.y, none);
+        layer.out.apply(
+            kernels,
+            &work.context,
+            self.heads.columns(),
+            rows,
+            &mut work.bytes,
+            &mut work.y,
+            control,
+            none,
+        )?;
         let post = layer.after.is_some();
         self.add(post.then_some(&layer.middle), rows, work);
-        control.check()?;
         if !post {
             self.norm_into(&layer.middle, rows, work);
         }
         let x = if post { &work.x } else { &work.y };
         match self.activation {
             _ if layer.up.columns() > simd::padded(self.intermediate) => {
-                layer.up.apply(kernels, x, hidden, rows, &mut work.bytes, &mut work.wide, none);
+                layer.up.apply(kernels, x, hidden, rows, &mut work.bytes, &mut work.wide, control, none)?;
                 for row in work.wide[..rows * layer.up.columns()].chunks_exact_mut(layer.up.columns()) {
                     let (value, gate) = row.split_at_mut(self.intermediate);
                     self.activate(value);
                     kernels.multiply(value, gate);
                 }
             }
-            _ => layer.up.apply(kernels, x, hidden, rows, &mut work.bytes, &mut work.wide, |run| self.activate(run)),
+            _ => layer
+                .up
+                .apply(kernels, x, hidden, rows, &mut work.bytes, &mut work.wide, control, |run| self.activate(run))?,
         }
-        control.check()?;
-        layer.down.apply(kernels, &work.wide, layer.up.columns(), rows, &mut work.bytes, &mut work.y, none);
+        layer.down.apply(kernels, &work.wide, layer.up.columns(), rows, &mut work.bytes, &mut work.y, control, none)?;
         self.add(layer.after.as_ref(), rows, work);
         Ok(())
     }

@@ -24,10 +24,12 @@ pub(crate) struct ByteTile {
     /// For each row of A: what a step of its numbers is worth, and what zero stands for.
     pub(crate) step: *const f32,
     pub(crate) zero: *const f32,
-    /// For each column of B: what a step is worth, that times the sum of its numbers, and the bias.
+    /// For each column of B: what a step is worth, and that times the sum of its numbers.
     pub(crate) scale: *const f32,
     pub(crate) sum: *const f32,
-    pub(crate) bias: *const f32,
+    /// What the result is added to: a bias (stride 0), or the result so far.
+    pub(crate) start: *const f32,
+    pub(crate) start_stride: usize,
     pub(crate) c: *mut f32,
     pub(crate) c_stride: usize,
 }
@@ -48,7 +50,7 @@ pub(super) trait Sums: Copy {
     unsafe fn dot(self, a: Self, b: Self) -> Self;
     /// Asks for the line at `at`, which need not exist.
     unsafe fn ahead(at: *const u8);
-    /// `self · step · scale + zero · sum + bias`, stored; `at` is the first column.
+    /// `self · step · scale + zero · sum + start`, stored; `at` is the first column.
     unsafe fn finish(self, t: &ByteTile, row: usize, at: usize);
 }
 
@@ -131,7 +133,7 @@ impl Sums for Plain {
         unsafe {
             let (step, zero) = (*t.step.add(row), *t.zero.add(row));
             for i in 0..8 {
-                let start = super::map::fma(zero, *t.sum.add(at + i), *t.bias.add(at + i));
+                let start = super::map::fma(zero, *t.sum.add(at + i), *t.start.add(row * t.start_stride + at + i));
                 let y = super::map::fma(self.0[i] as f32 * step, *t.scale.add(at + i), start);
                 *t.c.add(row * t.c_stride + at + i) = y;
             }
@@ -187,7 +189,8 @@ mod x86 {
             // SAFETY: see above.
             unsafe {
                 let zero = _mm512_set1_ps(*t.zero.add(row));
-                let start = _mm512_fmadd_ps(zero, _mm512_loadu_ps(t.sum.add(at)), _mm512_loadu_ps(t.bias.add(at)));
+                let start = _mm512_loadu_ps(t.start.add(row * t.start_stride + at));
+                let start = _mm512_fmadd_ps(zero, _mm512_loadu_ps(t.sum.add(at)), start);
                 let y = _mm512_mul_ps(_mm512_cvtepi32_ps(self.0), _mm512_set1_ps(*t.step.add(row)));
                 let y = _mm512_fmadd_ps(y, _mm512_loadu_ps(t.scale.add(at)), start);
                 _mm512_storeu_ps(t.c.add(row * t.c_stride + at), y);
@@ -201,7 +204,8 @@ mod x86 {
         // SAFETY: see above.
         unsafe {
             let zero = _mm256_set1_ps(*t.zero.add(row));
-            let start = _mm256_fmadd_ps(zero, _mm256_loadu_ps(t.sum.add(at)), _mm256_loadu_ps(t.bias.add(at)));
+            let start = _mm256_loadu_ps(t.start.add(row * t.start_stride + at));
+            let start = _mm256_fmadd_ps(zero, _mm256_loadu_ps(t.sum.add(at)), start);
             let y = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(*t.step.add(row)));
             let y = _mm256_fmadd_ps(y, _mm256_loadu_ps(t.scale.add(at)), start);
             _mm256_storeu_ps(t.c.add(row * t.c_stride + at), y);

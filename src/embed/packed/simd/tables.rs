@@ -164,7 +164,7 @@ unsafe fn narrow_bytes<S: Sums>(t: &ByteTile) {
                 b: t.b.add(at * 4),
                 scale: t.scale.add(at),
                 sum: t.sum.add(at),
-                bias: t.bias.add(at),
+                start: t.start.add(at),
                 c: t.c.add(at),
                 ..*t
             };

@@ -76,7 +76,8 @@ fn byte_product(kernels: &Kernels, rows: usize, units: usize, quads: usize) -> V
                 zero: zero.as_ptr().add(row),
                 scale: scale.as_ptr(),
                 sum: sum.as_ptr(),
-                bias: bias.as_ptr(),
+                start: bias.as_ptr(),
+                start_stride: 0,
                 c: c.as_mut_ptr().add(row * columns),
                 c_stride: columns,
             });
