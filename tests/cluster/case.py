@@ -57,7 +57,8 @@ class Case:
 
 def one(connection, sql: str, *values):
     """The only value of the only row."""
-    return connection.execute(sql, values).fetchone()[0]
+    # without values a % in the statement is a %
+    return connection.execute(sql, values or None).fetchone()[0]
 
 
 def found(connection, query: str | None = "running shoes", user: int | None = None, k: int = 20, items: str = "products", **more) -> list[tuple]:
@@ -77,7 +78,7 @@ def ids(rows: list[tuple]) -> list[int]:
 def sqlstate(connection, sql: str, *values) -> str | None:
     """The SQLSTATE of the error that a statement ends with, None if it succeeds."""
     try:
-        connection.execute(sql, values)
+        connection.execute(sql, values or None)
     except psycopg.Error as error:
         return error.sqlstate or type(error).__name__
     return None

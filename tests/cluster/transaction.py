@@ -3,7 +3,7 @@
 from case import Case, found, ids, outcome
 
 CART = """INSERT INTO events (user_id, product_id, at, kind, session)
-    SELECT 2, id, (SELECT max(at) + interval '1 hour' FROM events), 'cart', 'tonight' FROM products
+    SELECT 2, id, timestamptz '2025-09-30 12:00+00', 'cart', 'tonight' FROM products
     WHERE brand = 'Fernway' AND type = 'running shoes' ORDER BY id LIMIT 3"""
 FERNWAY = "SELECT id FROM products WHERE brand = 'Fernway' AND type = 'running shoes'"
 
@@ -45,7 +45,7 @@ def other_sessions_see_it_after_the_commit(case: Case) -> None:
 def a_savepoint_rolls_back_too(case: Case) -> None:
     """ROLLBACK TO a savepoint unlearns what came after it and keeps what came before."""
     with case.connect(autocommit=False) as connection:
-        connection.execute("INSERT INTO events (user_id, product_id, kind) VALUES (2, 1, 'view')")
+        connection.execute("INSERT INTO events (user_id, product_id, at, kind) VALUES (2, 1, '2025-09-30 11:00+00', 'view')")
         kept = found(connection, user=2)
         connection.execute("SAVEPOINT here")
         connection.execute(CART)

@@ -37,6 +37,7 @@ VERSIONS = tuple(wheel.TREES)
 SUPERUSER = "postgres"
 DATABASE = "shop"
 START_SECONDS = 60
+CONF = "throwaway.conf"
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 
@@ -173,21 +174,23 @@ class Server:
                 os.chown(folder, self.user.pw_uid, self.user.pw_gid)
         if self.golden:
             subprocess.run(["cp", "-a", f"{self.golden}/.", str(self.data)], check=True)
-            self.configure(self.settings)
+            self.configure({})
             return
         done = subprocess.run([str(self.at.bin / "initdb"), "-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8",
                                f"--locale={utf8_locale()}", "--no-sync", "--no-instructions"],
                               capture_output=True, text=True, **self.as_user())
         if done.returncode != 0:
             raise place.Failure(f"initdb failed:\n{done.stdout}{done.stderr}")
-        self.configure(self.settings)
-
-    def configure(self, settings: dict[str, str]) -> None:
-        """Appends settings to postgresql.conf; they take effect at the next start or reload."""
-        quoted = (f"{name} = '{value}'\n".replace("\\", "\\\\") for name, value in
-                  ((name, str(value).replace("'", "''")) for name, value in settings.items()))
         with open(self.data / "postgresql.conf", "a") as conf:
-            conf.writelines(quoted)
+            conf.write(f"include '{CONF}'\n")
+        self.configure({})
+
+    def configure(self, settings: dict[str, str | None]) -> None:
+        """Sets settings, or with None takes them back; they take effect at the next start or reload."""
+        self.settings = {name: value for name, value in {**self.settings, **settings}.items() if value is not None}
+        lines = [f"{name} = '{str(value).replace(chr(39), chr(39) * 2)}'\n" for name, value in self.settings.items()]
+        (self.data / CONF).write_text("".join(lines))
+        (self.data / CONF).chmod(0o644)
 
     def start(self) -> None:
         """Starts the postmaster as a child that dies with us (unless kept), and waits until it takes connections."""
@@ -218,7 +221,7 @@ class Server:
                 self.process.wait(30)
         self.process = None
 
-    def restart(self, settings: dict[str, str] | None = None) -> None:
+    def restart(self, settings: dict[str, str | None] | None = None) -> None:
         """Stop and start, with further settings."""
         self.stop()
         self.configure(settings or {})
