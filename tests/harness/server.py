@@ -157,12 +157,15 @@ class Server:
             if self.database != "postgres" and not self.golden:
                 self.psql(f'CREATE DATABASE "{self.database}"', database="postgres")
         except BaseException:
+            self.keep = False
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_) -> None:
-        if not self.keep:
+        if self.keep:
+            (self.folder / place.KEPT).touch()
+        else:
             self.stop()
             self.remove()
 
