@@ -33,7 +33,7 @@ FROM persona.search(NULL::products, 'running shoes', user_id => 1, k => 2);
 CREATE TEMP TABLE before AS SELECT position, (item).id, score FROM persona.search(NULL::products, 'running shoes', user_id => 2, k => 50);
 BEGIN;
 INSERT INTO events (user_id, product_id, at, kind, session)
-SELECT 2, id, timestamptz '2026-09-30 12:00+00', 'cart', 'tonight' FROM products
+SELECT 2, id, timestamptz '2025-09-30 12:00+00', 'cart', 'tonight' FROM products
 WHERE brand = 'Fernway' AND type = 'running shoes' ORDER BY id LIMIT 3;
 SELECT s.position, (s.item).title, before.position AS before, round(s.score::numeric, 3) AS score
 FROM persona.search(NULL::products, 'running shoes', user_id => 2, k => 6) s LEFT JOIN before ON before.id = (s.item).id
@@ -50,5 +50,5 @@ FROM persona.search(NULL::products, 'something warm for cold evenings', user_id 
 
 \echo '-- 7. Or rank the rows of any SELECT of your own.'
 SELECT p.title, p.price, round(persona.score(p, 'jacket for heavy rain', user_id => 1)::numeric, 3) AS score
-FROM products p WHERE p.category = 'Hiking' AND p.released > '2026-01-01'
+FROM products p WHERE p.category = 'Hiking' AND p.released > '2025-01-01'
 ORDER BY score DESC LIMIT 5;

@@ -1,6 +1,6 @@
 -- The demo shop: 2,016 products of an outdoor and sports shop, 500 shoppers of known tastes, and what they did in three
 -- months. Deterministic: every choice is a hash of row numbers, so the same rows come out on every machine and version,
--- and the shop's clock ends on 30 September 2026.
+-- and the shop's clock ends on 30 September 2025.
 --
 -- Tables: products, shoppers, events. Shoppers 1 and 2 are written by hand: Ada runs on trails and buys Norvik and Tarn,
 -- mostly green; Ben races on roads and buys Aerion and Pacewell, mostly white. The shop knows nothing of the table
@@ -85,7 +85,7 @@ SELECT id,
         color, material, pg_temp.pick(id, 16, uses)),
     brand, category, type, style, color, material,
     round(base * factor * (80 + pg_temp.roll(id, 17, 41)) / 100, 0) - 0.05,
-    date '2026-09-30' - pg_temp.roll(id, 18, 900)
+    date '2025-09-30' - pg_temp.roll(id, 18, 900)
 FROM (
     SELECT n + 1 AS id, t.*, b.brand, s.*, pg_temp.roll(n + 1, 14, cardinality(t.features)) AS f,
         pg_temp.pick(n + 1, 3, '{black,white,grey,navy,blue,green,olive,red,orange,pink,sand,teal}') AS color,
@@ -147,7 +147,7 @@ SELECT user_id,
     type, 's' || user_id || '-' || visit, device, country
 FROM (
     SELECT s.id AS user_id, visit, step, steps, s.device, s.country, wanted.type, row,
-        timestamptz '2026-06-30 06:00+00' + (visit * 90.0 / visits) * interval '1 day'
+        timestamptz '2025-06-30 06:00+00' + (visit * 90.0 / visits) * interval '1 day'
             + pg_temp.roll(s.id * 100 + visit, 34, 960) * interval '1 minute' + step * interval '40 seconds' AS at,
         CASE WHEN roll < 6 THEN 'brand ' || s.brands[1 + pg_temp.roll(row, 35, 2)]
              WHEN roll < 8 THEN 'style ' || s.style
@@ -167,7 +167,7 @@ ORDER BY at, user_id, step;
 
 -- A few searches that led nowhere: an event without an item.
 INSERT INTO events (user_id, product_id, at, kind, query, session, device, country)
-SELECT id, NULL, timestamptz '2026-09-01 12:00+00' + id * interval '37 minutes', 'search',
+SELECT id, NULL, timestamptz '2025-09-01 12:00+00' + id * interval '37 minutes', 'search',
     pg_temp.pick(id, 41, '{kayak paddle,ski goggles,surf wax,climbing rope}'), 's' || id || '-x', device, country
 FROM shoppers WHERE id % 5 = 0 ORDER BY id;
 

