@@ -44,6 +44,10 @@ AS $$
 DECLARE
     step int := 0;
 BEGIN
+    IF pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        RAISE EXCEPTION 'persona.work commits after each step, and this transaction has already begun'
+            USING ERRCODE = 'invalid_transaction_termination', HINT = 'CALL it outside of BEGIN and COMMIT, or use persona.refresh.';
+    END IF;
     WHILE step IS NOT NULL LOOP
         step := persona._work(task, source, COALESCE(options, '{}'), step);
         COMMIT;
@@ -184,13 +188,14 @@ BEGIN
         RETURN;
     END IF;
     DELETE FROM persona.event_source WHERE events::oid = ANY (gone);
+    -- A catalog ends with any of its tables.
     FOR companion IN
         SELECT persona._qualified(t) FROM persona.catalog c, unnest(ARRAY[c.companion, c.stats, c.pairs, c.terms]::oid[]) t
-        WHERE c.items::oid = ANY (gone) AND NOT t = ANY (gone)
+        WHERE ARRAY[c.items, c.companion, c.stats, c.pairs, c.terms]::oid[] && gone AND persona._qualified(t) IS NOT NULL
     LOOP
-        EXECUTE 'DROP TABLE IF EXISTS ' || companion;
+        EXECUTE 'DROP TABLE IF EXISTS ' || companion || ' CASCADE';
     END LOOP;
-    DELETE FROM persona.catalog WHERE items::oid = ANY (gone);
+    DELETE FROM persona.catalog c WHERE ARRAY[c.items, c.companion, c.stats, c.pairs, c.terms]::oid[] && gone;
 END
 $$;
 COMMENT ON FUNCTION persona._dropped() IS 'internal: companion tables go with their item table; definer, since persona''s tables are written by nobody else';
@@ -216,7 +221,30 @@ COMMENT ON FUNCTION persona._mark() IS 'internal: trigger that keeps an item''s 
 COMMENT ON FUNCTION persona._bm25(tsvector, real, bytea) IS 'internal: BM25 of a row for a packed query';
 COMMENT ON FUNCTION persona._length(tsvector) IS 'internal: weighted length of an item''s words';
 
+-- Companion tables follow the item table to a new owner.
+CREATE FUNCTION persona._altered() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    companion text;
+    new_owner name;
+BEGIN
+    FOR companion, new_owner IN
+        SELECT persona._qualified(t.oid), pg_get_userbyid(i.relowner)
+        FROM persona.catalog c JOIN pg_class i ON i.oid = c.items
+        JOIN pg_class t ON t.oid IN (c.companion, c.stats, c.pairs, c.terms) AND t.relowner <> i.relowner
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %I', companion, new_owner);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION persona._altered() IS 'internal: companion tables follow their item table to a new owner; definer, since the old owner has no right on the new one''s';
+CREATE EVENT TRIGGER pg_persona_altered ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
+    EXECUTE FUNCTION persona._altered();
+
 -- rights: everybody may call; what a call may see and do, the functions check
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
 GRANT SELECT ON persona.models, persona.catalogs, persona.activity TO PUBLIC;
-REVOKE ALL ON FUNCTION persona._dropped() FROM PUBLIC;
+REVOKE ALL ON FUNCTION persona._dropped(), persona._altered() FROM PUBLIC;

@@ -15,6 +15,8 @@ pub enum Error {
     BundleFile { bundle: String, file: String, reason: String },
     #[error("model bundle \"{bundle}\" is not supported: {reason}")]
     BundleUnsupported { bundle: String, reason: String },
+    #[error("models read UTF-8, and the database's encoding is another one")]
+    Encoding,
     #[error("text of {bytes} bytes is longer than the limit of {limit} bytes")]
     TextTooLong { bytes: usize, limit: usize },
     #[error("vectors of {left} cannot be compared with vectors of {right}")]
@@ -34,6 +36,8 @@ pub enum Error {
     // the shop's tables
     #[error("{relation} has no catalog")]
     NoCatalog { relation: String },
+    #[error("relation with oid {oid} does not exist")]
+    NoRelation { oid: u32 },
     #[error("{relation} has no one-column primary key")]
     NoKey { relation: String },
     #[error("column \"{column}\" of {relation} does not exist")]

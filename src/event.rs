@@ -110,6 +110,17 @@ impl Kinds {
         (kind, kind.weight())
     }
 
+    /// The words, in lower case, of events that say nothing of the shopper's wishes and are no return.
+    pub fn mute(&self) -> Vec<String> {
+        let ours = Kind::ALL.into_iter().filter(|kind| !self.words.contains_key(kind.name()));
+        let ours = ours.map(|kind| (kind.name().to_owned(), kind, kind.weight()));
+        let own = self.words.iter().map(|(word, (kind, weight))| (word.to_lowercase(), *kind, *weight));
+        own.chain(ours)
+            .filter(|(_, kind, weight)| *weight == 0.0 && *kind != Kind::Return)
+            .map(|(word, ..)| word)
+            .collect()
+    }
+
     /// The words that this mapping names.
     pub fn words(&self) -> impl Iterator<Item = (&str, Kind, f64)> {
         self.words.iter().map(|(word, (kind, weight))| (word.as_str(), *kind, *weight))
@@ -145,6 +156,14 @@ mod tests {
         assert_eq!(kinds.of("seen"), (Kind::View, 0.1));
         assert_eq!(kinds.of("Cart"), (Kind::Cart, 0.7));
         assert_eq!(kinds.of("hovered").0, Kind::View);
+    }
+
+    #[test]
+    fn what_was_only_shown_or_typed_is_mute() {
+        assert_eq!(Kinds::default().mute(), ["impression", "search"]);
+        let kinds =
+            Kinds::read(&json!({"kinds": {"Seen": "impression", "view": {"kind": "view", "weight": 0}}})).unwrap();
+        assert_eq!(kinds.mute(), ["seen", "view", "impression", "search"]);
     }
 
     #[test]

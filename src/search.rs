@@ -22,8 +22,8 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// The shopper; `None` is somebody unknown.
     pub user_id: Option<&'a str>,
-    /// The moment of the call, in seconds since 1970-01-01 UTC.
-    pub at: f64,
+    /// A moment to search as of, in seconds since 1970-01-01 UTC; `None` is now.
+    pub at: Option<f64>,
     /// The session that is being served.
     pub session: Option<&'a str>,
     /// Rows wanted.

@@ -49,8 +49,9 @@ pub trait Store {
     fn words(&self, query: &str) -> Result<Bm25>;
     /// What is known of the whole catalog.
     fn whole(&self) -> Result<Whole>;
-    /// The shopper's latest events up to `at` (seconds since 1970), newest first; empty for somebody nobody knows.
-    fn history(&self, user_id: &str, at: f64, session: Option<&str>) -> Result<Vec<Event>>;
+    /// The shopper's latest events that say something, newest first, before `at` (seconds since 1970) where it is given;
+    /// empty for somebody nobody knows.
+    fn history(&self, user_id: &str, at: Option<f64>, session: Option<&str>) -> Result<Vec<Event>>;
     /// Vectors of items; those without one are left out.
     fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>>;
     /// What goes with each of the items: others with their weight, 0 to 1.

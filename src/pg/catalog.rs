@@ -1,5 +1,6 @@
 //! What is known of a catalog: one row of `persona.catalog` with its behaviour tables, read anew by each call.
 
+use super::companion::Upkeep;
 use super::identity::{self, Acting};
 use super::spi::{self, Arg, Mode};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use crate::event::Kinds;
 use pgrx::pg_sys;
 use serde::Deserialize;
 use serde_json::Value;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ pub struct Events {
     /// Empty where the column is gone.
     pub user_type: String,
     pub item_id: String,
+    pub item_type: String,
     pub at: String,
     pub kind: Option<String>,
     pub kind_value: Option<String>,
@@ -66,6 +68,12 @@ pub struct Catalog {
     pub key_type: String,
     pub key_oid: u32,
     pub key_array: u32,
+    /// The type that the companion keeps keys in; another one once the column's type was altered.
+    pub kept_key_oid: u32,
+    /// Whether words can be written: not while a dump is being restored, nor without the text search configuration.
+    pub ready: bool,
+    /// Whether plain tables inherit from it: their rows are its rows, and no trigger tells of them.
+    pub inherited: bool,
     /// The key type's `=`, qualified.
     pub key_equal: String,
     pub title: String,
@@ -84,6 +92,9 @@ pub struct Catalog {
     /// Fewest shoppers of a pair, where the catalog says.
     #[serde(default)]
     pub min_shoppers: Option<u32>,
+    /// The statements that keep its words, made when first needed.
+    #[serde(skip)]
+    pub upkeep: OnceCell<Upkeep>,
     /// The relation that the caller named: the catalog's own, or one of its partitions.
     #[serde(default)]
     pub asked: Asked,
@@ -107,9 +118,29 @@ impl Catalog {
         pg_sys::Oid::from(self.asked.relation)
     }
 
-    /// Whether the key's column is still there, under its name.
+    /// Whether the key's column is still there, under its name and of its type.
     pub fn has_key(&self) -> bool {
-        self.key_oid != 0
+        self.key_oid != 0 && self.key_oid == self.kept_key_oid
+    }
+
+    /// What is wrong where `has_key` says no.
+    pub fn key_error(&self) -> Error {
+        let (relation, column) = (self.name.clone(), self.key.clone());
+        if self.key_oid == 0 {
+            return Error::NoColumn { relation, column };
+        }
+        let wanted = "its catalog was made for another type: call persona.create_catalog again".to_owned();
+        Error::ColumnType { relation, column, found: self.key_type.clone(), wanted }
+    }
+
+    /// Whether some of the items may be hidden from some callers: a view's rows may depend on who asks.
+    pub fn is_view(&self) -> bool {
+        matches!(self.kind.as_str(), "v" | "f")
+    }
+
+    /// Whether a trigger keeps the words of every row.
+    pub fn is_triggered(&self) -> bool {
+        matches!(self.kind.as_str(), "r" | "p") && !self.inherited
     }
 
     /// Whether the caller named a partition, so that only its rows count.
@@ -122,9 +153,18 @@ const LOAD: &str = "
 SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
   'items', c.items::pg_catalog.oid::pg_catalog.int8,
   'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
-  'key_type', COALESCE(pg_catalog.format_type(k.atttypid, NULL), ''), 'key_oid', COALESCE(k.atttypid::pg_catalog.int8, 0),
+  'key_type', COALESCE(pg_catalog.format_type(k.atttypid, -1), ''), 'key_oid', COALESCE(k.atttypid::pg_catalog.int8, 0),
   'key_array', COALESCE((SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid), 0),
   'key_equal', COALESCE(persona._equality(k.atttypid), ''),
+  'kept_key_oid', COALESCE((SELECT a.atttypid::pg_catalog.int8 FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid OPERATOR(pg_catalog.=) c.companion AND a.attname OPERATOR(pg_catalog.=) 'key'), 0),
+  'ready', EXISTS (SELECT FROM pg_catalog.pg_index x JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) x.indrelid
+        AND a.attnum OPERATOR(pg_catalog.=) x.indkey[0] AND a.attname OPERATOR(pg_catalog.=) 'key'
+        WHERE x.indrelid OPERATOR(pg_catalog.=) c.companion AND x.indisunique AND x.indisvalid)
+    AND EXISTS (SELECT FROM pg_catalog.pg_ts_config f JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.cfgnamespace
+        WHERE pg_catalog.format('%I.%I', n.nspname, f.cfgname) OPERATOR(pg_catalog.=) c.text_search),
+  'inherited', EXISTS (SELECT FROM pg_catalog.pg_inherits h
+        WHERE h.inhparent OPERATOR(pg_catalog.=) c.items AND r.relkind OPERATOR(pg_catalog.=) 'r'),
   'companion', persona._qualified(c.companion), 'stats', persona._qualified(c.stats),
   'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
   'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
@@ -132,14 +172,20 @@ SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_obj
         'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),
         'known', (SELECT pg_catalog.jsonb_agg(a.attname) FROM pg_catalog.pg_attribute a
            WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped),
-        'user_type', COALESCE((SELECT pg_catalog.format_type(a.atttypid, NULL) FROM pg_catalog.pg_attribute a
-           WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attname OPERATOR(pg_catalog.=) e.user_id), ''))
+        'user_type', COALESCE((SELECT pg_catalog.format_type(a.atttypid, -1) FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attname OPERATOR(pg_catalog.=) e.user_id), ''),
+        'item_type', COALESCE((SELECT pg_catalog.format_type(a.atttypid, -1) FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid OPERATOR(pg_catalog.=) e.events AND a.attname OPERATOR(pg_catalog.=) e.item_id), ''))
         ORDER BY e.events::pg_catalog.oid)
       FROM persona.event_source e
       WHERE e.items OPERATOR(pg_catalog.=) c.items
         AND EXISTS (SELECT FROM pg_catalog.pg_class x WHERE x.oid OPERATOR(pg_catalog.=) e.events)), '[]'))
 FROM persona.catalog c
 JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) c.items
+JOIN pg_catalog.pg_class kc ON kc.oid OPERATOR(pg_catalog.=) c.companion
+JOIN pg_catalog.pg_class ks ON ks.oid OPERATOR(pg_catalog.=) c.stats
+JOIN pg_catalog.pg_class kp ON kp.oid OPERATOR(pg_catalog.=) c.pairs
+JOIN pg_catalog.pg_class kt ON kt.oid OPERATOR(pg_catalog.=) c.terms
 LEFT JOIN pg_catalog.pg_attribute k ON k.attrelid OPERATOR(pg_catalog.=) c.items AND k.attname OPERATOR(pg_catalog.=) c.key
   AND NOT k.attisdropped
 WHERE c.items OPERATOR(pg_catalog.=) $1
@@ -159,6 +205,11 @@ unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _relation: pg_sys::
     STALE.store(true, Ordering::Relaxed);
 }
 
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_names(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    STALE.store(true, Ordering::Relaxed);
+}
+
 /// Tells every backend, at commit, that what is known of a catalog has changed; this one at once, and again on abort.
 pub fn changed(items: pg_sys::Oid) {
     // SAFETY: queues an invalidation message; the relation exists, or nobody knows it any more.
@@ -173,7 +224,12 @@ pub fn changed(items: pg_sys::Oid) {
 pub fn find(relation: pg_sys::Oid) -> Result<Option<Rc<Catalog>>> {
     if !WATCHING.swap(true, Ordering::Relaxed) {
         // SAFETY: registered once a process, and the function lives as long as the library.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0)) };
+        unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0));
+            // A schema's new name is no news of its relations, and all our names are qualified.
+            let namespaces = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
+            pg_sys::CacheRegisterSyscacheCallback(namespaces, Some(forget_names), pg_sys::Datum::from(0));
+        }
         STALE.store(true, Ordering::Relaxed);
     }
     if STALE.swap(false, Ordering::Relaxed) {
@@ -183,7 +239,10 @@ pub fn find(relation: pg_sys::Oid) -> Result<Option<Rc<Catalog>>> {
         return Ok(Some(known));
     }
     let found = load(relation)?.map(Rc::new);
-    if let Some(catalog) = &found {
+    // An older snapshot may know an older catalog: that is right for its transaction, and for nobody after it.
+    // SAFETY: plain backend state.
+    let lasting = unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32;
+    if let (Some(catalog), true) = (&found, lasting) {
         KNOWN.with_borrow_mut(|known| known.insert(relation.to_u32(), catalog.clone()));
     }
     Ok(found)
@@ -192,7 +251,9 @@ pub fn find(relation: pg_sys::Oid) -> Result<Option<Rc<Catalog>>> {
 fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
     let _acting = Acting::as_owner(identity::extension_owner()?);
     // Write, so that a command later in the transaction that made the catalog sees it.
-    let json = spi::first(Mode::Write, LOAD, &[Arg::of(relation)], |row| row.need::<pgrx::JsonB>(1))?;
+    // SAFETY: plain backend state. A parallel plan allows no new command, and knows no command of its own either.
+    let mode = if unsafe { pg_sys::IsInParallelMode() } { Mode::Read } else { Mode::Write };
+    let json = spi::first(mode, LOAD, &[Arg::of(relation)], |row| row.need::<pgrx::JsonB>(1))?;
     json.map(|json| {
         serde_json::from_value(json.0)
             .map_err(|error| Error::Internal(format!("the row of a catalog cannot be read: {error}")))
@@ -203,9 +264,7 @@ fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
 /// The catalog of a relation; without one, the error says how to make it.
 pub fn need(relation: pg_sys::Oid) -> Result<Rc<Catalog>> {
     match find(relation)? {
-        Some(catalog) if !catalog.has_key() => {
-            Err(Error::NoColumn { relation: catalog.name.clone(), column: catalog.key.clone() })
-        }
+        Some(catalog) if !catalog.has_key() => Err(catalog.key_error()),
         Some(catalog) => Ok(catalog),
         None => Err(Error::NoCatalog { relation: shown(relation)? }),
     }
@@ -213,8 +272,9 @@ pub fn need(relation: pg_sys::Oid) -> Result<Rc<Catalog>> {
 
 /// A relation's name as a user would type it.
 pub fn shown(relation: pg_sys::Oid) -> Result<String> {
-    let sql = "SELECT $1::pg_catalog.regclass::pg_catalog.text";
-    Ok(spi::first(Mode::Read, sql, &[Arg::of(relation)], |row| row.need(1))?.unwrap_or_default())
+    let sql = "SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1";
+    spi::first(Mode::Read, sql, &[Arg::of(relation)], |row| row.need(1))?
+        .ok_or(Error::NoRelation { oid: relation.to_u32() })
 }
 
 /// The table whose row type a composite type is.

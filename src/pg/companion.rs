@@ -21,6 +21,7 @@ pub struct Column {
     pub name: String,
     /// As `format_type` shows it, without a modifier.
     pub shown: String,
+    pub oid: pg_sys::Oid,
     /// The base type where it is a domain, else the type.
     pub base: pg_sys::Oid,
     pub array: bool,
@@ -28,13 +29,19 @@ pub struct Column {
 
 /// The columns of a relation.
 pub fn columns(relation: pg_sys::Oid) -> Result<Vec<Column>> {
-    let sql = "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, NULL),
+    let sql = "SELECT a.attname::pg_catalog.text, pg_catalog.format_type(a.atttypid, -1), a.atttypid,
             CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, t.typcategory OPERATOR(pg_catalog.=) 'A'
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
         WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
         ORDER BY a.attnum";
     spi::query(Mode::Read, sql, &[Arg::of(relation)], |row| {
-        Ok(Column { name: row.need(1)?, shown: row.need(2)?, base: row.need(3)?, array: row.need(4)? })
+        Ok(Column {
+            name: row.need(1)?,
+            shown: row.need(2)?,
+            oid: row.need(3)?,
+            base: row.need(4)?,
+            array: row.need(5)?,
+        })
     })
 }
 
@@ -46,8 +53,8 @@ pub fn column<'a>(columns: &'a [Column], relation: &str, name: &str) -> Result<&
         .ok_or_else(|| Error::NoColumn { relation: relation.to_owned(), column: name.to_owned() })
 }
 
-/// Longest part of a column that is read into words, in characters: a tsvector holds 1 MB.
-const LONGEST: usize = 100_000;
+/// Longest text of a column, and of a field, that is read, in characters: a tsvector holds 1 MB for its four fields.
+const LONGEST: usize = 40_000;
 
 /// SQL of a text without the punctuation that the parser of `to_tsvector` would take for a path, an entity or an address.
 pub fn plain(text: &str) -> String {
@@ -59,9 +66,9 @@ pub fn plain(text: &str) -> String {
 fn words(column: &Column) -> String {
     let name = format!("i.{}", ident(&column.name));
     let text = match column.base {
-        pg_sys::JSONOID | pg_sys::JSONBOID => format!(
-            "(SELECT string_agg(v #>> '{{}}', ' ') FROM jsonb_path_query({name}::jsonb, \
-             '$.** ? (@.type() == \"string\")') v)"
+        pg_sys::JSONBOID => format!(
+            "(SELECT string_agg(v #>> '{{}}', ' ') FROM jsonb_path_query({name}, \
+             'strict $.** ? (@.type() == \"string\")') v)"
         ),
         _ if column.array => format!("array_to_string({name}, ' ')"),
         _ => format!("{name}::text"),
@@ -93,7 +100,7 @@ impl Document {
         let mut lexemes = Vec::new();
         for (label, parts) in [("A", &title), ("B", &named), ("C", &body), ("D", &attributes)] {
             if !parts.is_empty() {
-                let text = plain(&format!("concat_ws(' ', {})", parts.join(", ")));
+                let text = plain(&format!("left(concat_ws(' ', {}), {LONGEST})", parts.join(", ")));
                 lexemes.push(format!("setweight(to_tsvector({config}::regconfig, {text}), '{label}')"));
             }
         }
@@ -107,6 +114,7 @@ impl Document {
 }
 
 /// Statements that keep the companion's words; `$1` is a key.
+#[derive(Debug, Clone)]
 pub struct Upkeep {
     /// Writes the words of the item with the key, if they changed.
     pub mark: String,
@@ -135,10 +143,15 @@ pub fn upsert(catalog: &Catalog, from: &str) -> Result<String> {
     Ok(format!(
         "INSERT INTO {companion} AS c (key, lexemes, length, hash)
          SELECT d.key, d.lexemes, persona._length(d.lexemes), d.hash
-         FROM (SELECT i.{key} AS key, {lexemes} AS lexemes, {hash} AS hash {from}) d WHERE d.key IS NOT NULL
+         FROM (SELECT {distinct} i.{key} AS key, {lexemes} AS lexemes, {hash} AS hash {from}) d WHERE d.key IS NOT NULL
+           AND NOT EXISTS (SELECT FROM {companion} x WHERE x.key {equal} d.key AND x.hash = d.hash AND x.lexemes = d.lexemes)
          ON CONFLICT (key) DO UPDATE SET lexemes = EXCLUDED.lexemes, length = EXCLUDED.length, hash = EXCLUDED.hash
          WHERE c.hash <> EXCLUDED.hash OR c.lexemes <> EXCLUDED.lexemes",
         companion = catalog.companion,
+        // Without a unique index a key may stand twice: one of its rows is the item.
+        distinct =
+            if catalog.is_triggered() { String::new() } else { format!("DISTINCT ON (i.{})", ident(&catalog.key)) },
+        equal = catalog.key_equal,
         key = ident(&catalog.key),
         lexemes = document.lexemes,
         hash = document.hash,

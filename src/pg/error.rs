@@ -47,6 +47,9 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_FEATURE_NOT_SUPPORTED,
             "SELECT * FROM persona.models shows what can be loaded, and why not.".into(),
         ),
+        Error::Encoding => {
+            (ERRCODE_FEATURE_NOT_SUPPORTED, "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.".into())
+        }
         Error::TextTooLong { .. } => (
             ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             "A model reads the first few hundred words: pass left(content, 10000).".into(),
@@ -68,6 +71,7 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("Make one: SELECT persona.create_catalog('{relation}', title => 'its title column')."),
         ),
+        Error::NoRelation { .. } => (ERRCODE_UNDEFINED_TABLE, "Name the relation as text, such as 'products'.".into()),
         Error::NoKey { relation } => (
             ERRCODE_INVALID_TABLE_DEFINITION,
             format!(

@@ -79,8 +79,7 @@ impl<'a> Refresh<'a> {
             &[],
         )?;
         // A trigger keeps a table's words; a view has none, and then every row is looked at.
-        let triggered = matches!(c.kind.as_str(), "r" | "p");
-        let missing = if triggered {
+        let missing = if c.is_triggered() {
             format!(
                 "FROM {} i WHERE NOT EXISTS (SELECT FROM {} x WHERE x.key {} i.{key})",
                 c.name, c.companion, c.key_equal
@@ -110,8 +109,8 @@ impl<'a> Refresh<'a> {
         let total = pending.min(i64::try_from(most).unwrap_or(i64::MAX));
         let document = Document::of(c)?;
         let next = format!(
-            "SELECT w.id, w.hash, {text} FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {PENDING} ORDER BY c.id LIMIT $2) w
-             JOIN {items} i ON i.{key} {equal} w.key",
+            "SELECT w.id, w.hash, d.text FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {PENDING} ORDER BY c.id LIMIT $2) w
+             CROSS JOIN LATERAL (SELECT {text} AS text FROM {items} i WHERE i.{key} {equal} w.key LIMIT 1) d",
             text = document.text,
             companion = c.companion,
             items = c.name,
@@ -202,9 +201,9 @@ impl<'a> Refresh<'a> {
         let half = weights::POPULARITY_DAYS * 86_400.0;
         // One shopper counts once for an item, by what says most: nobody makes a best-seller alone.
         let sql = format!(
-            "WITH e AS MATERIALIZED ({events}), newest AS (SELECT max(e.at) AS at FROM e),
+            "WITH e AS MATERIALIZED ({events}), newest AS (SELECT COALESCE(max(e.at) FILTER (WHERE e.at < now() + interval '1 day'), now()) AS at FROM e),
              best AS (
-                SELECT e.id, e.shopper, max(e.weight * power(0.5, extract(epoch FROM n.at - e.at)::float8 / {half})) AS weight
+                SELECT e.id, e.shopper, max(e.weight * power(0.5, least(100, greatest(0, extract(epoch FROM n.at - e.at)::float8 / {half})))) AS weight
                 FROM e, newest n WHERE e.weight > 0 GROUP BY 1, 2),
              liked AS (SELECT b.id, sum(b.weight) AS popularity FROM best b GROUP BY 1),
              counted AS (
@@ -316,7 +315,7 @@ impl<'a> Refresh<'a> {
                     (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight
                  FROM {events} e JOIN {companion} c ON c.key {equal} e.{item}
                  CROSS JOIN LATERAL (SELECT {word}) w(word)
-                 WHERE e.{at} IS NOT NULL AND e.{user} IS NOT NULL",
+                 WHERE isfinite(e.{at}) AND e.{user} IS NOT NULL",
                 user = ident(&source.user_id),
                 at = ident(&source.at),
                 events = source.name,

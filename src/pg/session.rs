@@ -65,6 +65,16 @@ fn precision() -> Precision {
     }
 }
 
+/// Refuses a database whose texts are not UTF-8: a model reads nothing else.
+fn need_utf8() -> Result<()> {
+    // SAFETY: plain backend state.
+    if unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32 {
+        Ok(())
+    } else {
+        Err(Error::Encoding)
+    }
+}
+
 /// Refuses a device that this build does not have.
 fn need_cpu() -> Result<()> {
     match guc::text(&guc::DEVICE).as_deref() {
@@ -82,6 +92,7 @@ pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
     let folder = model_dir()?;
     let precision = precision();
     need_cpu()?;
+    need_utf8()?;
     let found = SESSION.with_borrow(|session| {
         session
             .loaded

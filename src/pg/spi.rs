@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
 
@@ -83,8 +83,29 @@ thread_local! {
     static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::new(HashMap::new());
 }
 
-/// Plans kept in a backend before the keeping starts anew: enough for dozens of catalogs.
-const PLANS_KEPT: usize = 500;
+/// Plans kept in a backend before the keeping starts anew: some 50 kB each.
+const PLANS_KEPT: usize = 200;
+
+thread_local! {
+    // How many of our statements are under way, one inside another: a view that a search reads may call search itself.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts a level while it lives, also when an ERROR unwinds it.
+struct Level;
+
+impl Level {
+    fn enter() -> Level {
+        DEPTH.set(DEPTH.get() + 1);
+        Level
+    }
+}
+
+impl Drop for Level {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get().saturating_sub(1));
+    }
+}
 
 fn plan(sql: &str, args: &[Arg], custom: bool) -> Result<pg_sys::SPIPlanPtr> {
     let key = (sql.to_owned(), args.iter().map(|a| a.oid).collect::<Vec<_>>(), custom);
@@ -105,10 +126,10 @@ fn plan(sql: &str, args: &[Arg], custom: bool) -> Result<pg_sys::SPIPlanPtr> {
         plan
     };
     PLANS.with_borrow_mut(|plans| {
-        if plans.len() >= PLANS_KEPT {
+        // Only at the outermost level: deeper, a plan that would be freed may be the one that runs.
+        if plans.len() >= PLANS_KEPT && DEPTH.get() <= 1 {
             for (_, old) in plans.drain() {
-                // SAFETY: kept by SPI_keepplan above, dropped once; none of them is running, since we are between
-                // statements of this backend's only thread, or running ones hold their own reference.
+                // SAFETY: kept by SPI_keepplan above, dropped once; none of them is running.
                 unsafe { pg_sys::SPI_freeplan(old) };
             }
         }
@@ -120,6 +141,7 @@ fn plan(sql: &str, args: &[Arg], custom: bool) -> Result<pg_sys::SPIPlanPtr> {
 /// Runs `work` connected to SPI. Connect and finish are balanced on every way out but an ERROR, after which the abort of
 /// the (sub)transaction unwinds SPI's stack itself.
 fn connected<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _level = Level::enter();
     // SAFETY: as said.
     unsafe {
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
@@ -210,9 +232,10 @@ pub fn stream(sql: &str, args: &[Arg], batch: i64, mut rows: impl FnMut(&[Row]) 
     connected(|| {
         let plan = plan(sql, args, true)?;
         let (mut values, nulls) = bound(args);
+        // Not read-only: a refresh reads what its own earlier steps wrote.
         // SAFETY: connected; the portal is closed below, or by the abort.
         let portal =
-            unsafe { pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), true) };
+            unsafe { pg_sys::SPI_cursor_open(std::ptr::null(), plan, values.as_mut_ptr(), nulls.as_ptr(), false) };
         loop {
             // SAFETY: the portal is open; a batch's table is freed after its rows were read.
             unsafe {

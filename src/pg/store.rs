@@ -29,6 +29,8 @@ pub struct PgStore<'a> {
     filter: (String, Vec<Arg>),
     /// The identity that vectors have to bear.
     identity: String,
+    /// Whether the caller may not see every item.
+    guarded: bool,
 }
 
 impl<'a> PgStore<'a> {
@@ -39,7 +41,18 @@ impl<'a> PgStore<'a> {
         } else {
             filter::sql(wanted, &columns(catalog.asked())?, &catalog.asked.name, 2)?
         };
-        Ok(PgStore { catalog, filter, identity: identity.to_owned() })
+        let guarded = catalog.is_view() || identity::rows_hidden(catalog.asked())?;
+        Ok(PgStore { catalog, filter, identity: identity.to_owned(), guarded })
+    }
+
+    /// A store for another row of the same statement: nothing is asked again.
+    pub fn again(catalog: &'a Catalog, identity: &str, guarded: bool) -> PgStore<'a> {
+        PgStore { catalog, filter: ("true".to_owned(), Vec::new()), identity: identity.to_owned(), guarded }
+    }
+
+    /// Whether the caller may not see every item.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     fn owner(&self) -> Acting {
@@ -49,7 +62,7 @@ impl<'a> PgStore<'a> {
     /// What the caller's filter and rights leave of the items.
     pub fn scope(&self) -> Result<Scope> {
         let catalog = self.catalog;
-        if self.filter.0 == "true" && !catalog.is_part() && !identity::rows_hidden(catalog.asked())? {
+        if self.filter.0 == "true" && !catalog.is_part() && !self.guarded {
             return Ok(Scope::All);
         }
         // The keys travel as the array that they are: no conversion, whatever their type.
@@ -82,6 +95,18 @@ impl<'a> PgStore<'a> {
     ///
     /// Called for each row of a SELECT, so it only changes the user: every name in it is qualified.
     pub fn item(&self, key: pg_sys::Datum, words: &Bm25) -> Result<Option<Item>> {
+        if self.guarded || self.catalog.is_part() {
+            let sql = format!(
+                "SELECT 1 FROM {} i WHERE i.{} {} $1",
+                self.catalog.asked.name,
+                ident(&self.catalog.key),
+                self.catalog.key_equal
+            );
+            let key = Arg::raw(pg_sys::Oid::from(self.catalog.key_oid), Some(key));
+            if spi::first(Mode::Read, &sql, &[key], |_| Ok(()))?.is_none() {
+                return Ok(None);
+            }
+        }
         let _owner = Owner::of(self.catalog.owner());
         let sql = format!(
             "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model
@@ -147,6 +172,19 @@ impl<'a> PgStore<'a> {
     }
 }
 
+/// Whether a text can be a value of a column's type at all, so that looking for it is no error.
+fn fits(text: &str, shown: &str) -> bool {
+    let text = text.trim();
+    match shown {
+        "smallint" => text.parse::<i16>().is_ok(),
+        "integer" => text.parse::<i32>().is_ok(),
+        "bigint" => text.parse::<i64>().is_ok(),
+        "numeric" => text.parse::<f64>().is_ok_and(f64::is_finite),
+        "uuid" => text.chars().filter(char::is_ascii_hexdigit).count() == 32 && text.len() <= 38,
+        _ => true,
+    }
+}
+
 fn seconds(at: TimestampWithTimeZone) -> f64 {
     // Postgres counts microseconds from 2000-01-01.
     i64::from(at) as f64 / 1e6 + 946_684_800.0
@@ -165,7 +203,7 @@ impl Store for PgStore<'_> {
             "SELECT q.lexeme, COALESCE(t.documents, 0), w.documents, w.length
              FROM unnest(to_tsvector($1::regconfig, {})) q(lexeme)
              LEFT JOIN {terms} t ON t.lexeme = q.lexeme LEFT JOIN {terms} w ON w.lexeme = ''",
-            companion::plain("$2"),
+            companion::plain("left($2, 10000)"),
             terms = self.catalog.terms
         );
         let read = |config: &str| {
@@ -176,16 +214,26 @@ impl Store for PgStore<'_> {
         };
         // Items keep their stop words where the catalog's configuration is persona's; a query drops them, unless it has
         // nothing else ("The Who").
+        // How rare a word is must not tell a caller of items that are hidden: below the least number, all are alike.
+        let floor = if self.guarded { i64::from(self.catalog.min_shoppers.unwrap_or(5)) } else { 0 };
         let own = self.catalog.text_search.as_str();
         let mut rows = if own == "persona.english" { read("pg_catalog.english")? } else { Vec::new() };
         if rows.is_empty() {
             rows = read(own)?;
         }
         let average = rows.first().map_or(0.0, |(_, _, total, length)| length / (*total).max(1) as f64);
-        let terms = rows
+        let mut terms: Vec<Term> = rows
             .into_iter()
-            .map(|(lexeme, documents, total, _)| Term { lexeme, idf: lexical::idf(documents as f64, total as f64) })
+            .map(|(lexeme, documents, total, _)| Term {
+                lexeme,
+                idf: lexical::idf(documents.max(floor) as f64, total as f64),
+            })
             .collect();
+        // A pasted page is a query too: its rarest words say what it is about.
+        if terms.len() > lexical::MOST_TERMS {
+            terms.sort_by(|a, b| b.idf.total_cmp(&a.idf).then_with(|| a.lexeme.cmp(&b.lexeme)));
+            terms.truncate(lexical::MOST_TERMS);
+        }
         Ok(Bm25 { terms, average })
     }
 
@@ -202,20 +250,33 @@ impl Store for PgStore<'_> {
         Ok(whole.unwrap_or_default())
     }
 
-    fn history(&self, user_id: &str, at: f64, session: Option<&str>) -> Result<Vec<Event>> {
+    fn history(&self, user_id: &str, at: Option<f64>, session: Option<&str>) -> Result<Vec<Event>> {
         let limit = guc::HISTORY_LIMIT.get();
-        let at = timestamp(at)?;
-        let mut events: Vec<(String, Event)> = Vec::new();
+        let at = at.map(timestamp).transpose()?;
+        let mut events: Vec<Event> = Vec::new();
         for source in &self.catalog.events {
             source.check()?;
             identity::need_select(pg_sys::Oid::from(source.relation), &source.name, &source.columns())?;
+            if !fits(user_id, &source.user_type) {
+                continue; // no row of this table can be this shopper's
+            }
             let kinds = source.kinds()?;
             let column = |name: &Option<String>| name.as_ref().map_or("NULL".to_owned(), |n| format!("e.{}", ident(n)));
+            // What says nothing (what was only shown) must not push out what does, and the limit comes after it.
+            let mute: Vec<String> = kinds.mute();
+            let telling = match &source.kind {
+                Some(kind) => {
+                    format!("pg_catalog.lower(e.{}::pg_catalog.text) OPERATOR(pg_catalog.<>) ALL ($4)", ident(kind))
+                }
+                None => "$4 IS NOT NULL".to_owned(),
+            };
+            // A moment is a bound only where the caller names one: an event of this very transaction counts.
             let sql = format!(
                 "SELECT e.{item}::pg_catalog.text, e.{at}::pg_catalog.timestamptz, {kind}::pg_catalog.text, {session}::pg_catalog.text
                  FROM {events} e
-                 WHERE e.{user} OPERATOR(pg_catalog.=) $1::pg_catalog.text::{user_type} AND e.{at} OPERATOR(pg_catalog.<=) $2
-                   AND e.{item} IS NOT NULL
+                 WHERE e.{user} OPERATOR(pg_catalog.=) $1::pg_catalog.text::{user_type}
+                   AND e.{at} OPERATOR(pg_catalog.<) COALESCE($2, 'infinity'::pg_catalog.timestamptz)
+                   AND e.{item} IS NOT NULL AND ({telling}) IS NOT FALSE
                  ORDER BY e.{at} DESC, e.{item} LIMIT $3",
                 item = ident(&source.item_id),
                 at = ident(&source.at),
@@ -226,21 +287,23 @@ impl Store for PgStore<'_> {
                 user_type = source.user_type,
             );
             let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
-            let args = [Arg::of(user_id), Arg::of(at), Arg::of(i64::from(limit))];
-            events.extend(spi::query(Mode::Read, &sql, &args, |row| {
+            let args = [Arg::of(user_id), Arg::of(at), Arg::of(i64::from(limit)), Arg::of(mute)];
+            let found = spi::query(Mode::Read, &sql, &args, |row| {
                 let word: Option<String> = row.get(3);
                 let (kind, weight) = kinds.of(word.as_deref().unwrap_or(&fixed));
                 let own: Option<String> = row.get(4);
                 let in_session = session.is_some() && own.as_deref() == session;
-                Ok((row.need(1)?, Event { item: 0, at: seconds(row.need(2)?), kind, weight, in_session }))
-            })?);
+                let event = Event { item: 0, at: seconds(row.need(2)?), kind, weight, in_session };
+                Ok((row.need::<String>(1)?, event))
+            })?;
+            let keys: Vec<String> = found.iter().map(|(key, _)| key.clone()).collect();
+            let numbers = self.numbers(&keys, &source.item_type)?;
+            let known = |(key, event): (String, Event)| numbers.get(&key).map(|id| Event { item: *id, ..event });
+            events.extend(found.into_iter().filter_map(known));
         }
-        events.sort_by(|a, b| b.1.at.total_cmp(&a.1.at));
+        events.sort_by(|a, b| b.at.total_cmp(&a.at));
         events.truncate(limit.max(0) as usize);
-        let keys: Vec<String> = events.iter().map(|(key, _)| key.clone()).collect();
-        let numbers = self.numbers(&keys)?;
-        let known = |(key, event): (String, Event)| numbers.get(&key).map(|id| Event { item: *id, ..event });
-        Ok(events.into_iter().filter_map(known).collect())
+        Ok(events)
     }
 
     fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>> {
@@ -387,14 +450,14 @@ impl PgStore<'_> {
     }
 
     /// The numbers of items by their keys as text.
-    fn numbers(&self, keys: &[String]) -> Result<HashMap<String, i64>> {
+    fn numbers(&self, keys: &[String], item_type: &str) -> Result<HashMap<String, i64>> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
         let _owner = self.owner();
         let sql = format!(
-            "SELECT c.key::text, c.id FROM {} c WHERE c.key {} ANY ($1::text[]::{}[])",
-            self.catalog.companion, self.catalog.key_equal, self.catalog.key_type
+            "SELECT c.key::text, c.id FROM {} c WHERE c.key {} ANY ($1::text[]::{item_type}[])",
+            self.catalog.companion, self.catalog.key_equal
         );
         Ok(spi::query(Mode::Read, &sql, &[Arg::of(keys.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?
             .into_iter()

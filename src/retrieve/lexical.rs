@@ -10,6 +10,9 @@ pub const B: f64 = 0.75;
 /// Weights of the fields attributes, body, brand and category, title (labels D, C, B, A).
 pub const FIELDS: [f64; 4] = [0.5, 1.0, 1.5, 3.0];
 
+/// Words of a query that count, at most: the rarest.
+pub const MOST_TERMS: usize = 48;
+
 /// A word of the query with its rarity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Term {

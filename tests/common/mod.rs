@@ -104,9 +104,9 @@ impl Store for Shop {
         Ok(Whole { popularity, mean, newest: newest.is_finite().then_some(newest) })
     }
 
-    fn history(&self, user_id: &str, at: f64, _session: Option<&str>) -> Result<Vec<Event>> {
+    fn history(&self, user_id: &str, at: Option<f64>, _session: Option<&str>) -> Result<Vec<Event>> {
         let mut events: Vec<Event> =
-            self.events.get(user_id).into_iter().flatten().filter(|e| e.at <= at).cloned().collect();
+            self.events.get(user_id).into_iter().flatten().filter(|e| at.is_none_or(|at| e.at < at)).cloned().collect();
         events.reverse();
         Ok(events)
     }

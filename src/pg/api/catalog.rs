@@ -32,11 +32,12 @@ struct Items {
     name: String,
     kind: String,
     owner: pg_sys::Oid,
+    temporary: bool,
 }
 
 fn items(oid: pg_sys::Oid) -> Result<Items> {
     let sql = "SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, c.relkind::pg_catalog.text, c.relowner,
-            c.oid::pg_catalog.regclass::pg_catalog.text
+            c.oid::pg_catalog.regclass::pg_catalog.text, c.relpersistence OPERATOR(pg_catalog.=) 't'
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
         WHERE c.oid OPERATOR(pg_catalog.=) $1";
     let found = spi::first(Mode::Read, sql, &[Arg::of(oid)], |row| {
@@ -47,10 +48,12 @@ fn items(oid: pg_sys::Oid) -> Result<Items> {
             kind: row.need(3)?,
             owner: row.need(4)?,
             shown: row.need(5)?,
+            temporary: row.need(6)?,
         })
     })?;
-    let items = found.ok_or_else(|| Error::NoCatalog { relation: oid.to_u32().to_string() })?;
+    let items = found.ok_or_else(|| Error::NoRelation { oid: oid.to_u32() })?;
     let refused = match items.kind.as_str() {
+        _ if items.temporary => Some("a temporary table"),
         "r" | "p" | "v" | "m" | "f" => None,
         "i" | "I" => Some("an index"),
         "S" => Some("a sequence"),
@@ -93,18 +96,17 @@ fn key<'a>(items: &Items, all: &'a [Column], asked: Option<&str>) -> Result<&'a 
     }
 }
 
-fn need_text_search(name: &str) -> Result<()> {
-    let sql = "SELECT 1 FROM pg_catalog.pg_ts_config c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.cfgnamespace
+/// A text search configuration by its qualified name, as the caller's search path finds it.
+fn text_search(name: &str) -> Result<String> {
+    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.cfgname) FROM pg_catalog.pg_ts_config c
+        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.cfgnamespace
         WHERE c.cfgname::pg_catalog.text OPERATOR(pg_catalog.=) $1 AND pg_catalog.pg_ts_config_is_visible(c.oid)
            OR pg_catalog.format('%I.%I', n.nspname, c.cfgname) OPERATOR(pg_catalog.=) $1";
-    match spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need::<i32>(1))? {
-        Some(_) => Ok(()),
-        None => Err(Error::InvalidValue {
-            place: "options".into(),
-            key: "text_search".into(),
-            reason: format!("text search configuration \"{name}\" does not exist"),
-        }),
-    }
+    spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need::<String>(1))?.ok_or_else(|| Error::InvalidValue {
+        place: "options".into(),
+        key: "text_search".into(),
+        reason: format!("text search configuration \"{name}\" does not exist"),
+    })
 }
 
 /// What the caller asks for.
@@ -152,10 +154,9 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     let encoder = session::encoder(&model)?;
     let dimension = encoder.info().dimension as i32;
     let text_search = match &options.text_search {
-        Some(name) => name.clone(),
-        None => default_text_search()?,
+        Some(name) => text_search(name)?,
+        None => text_search(&default_text_search()?)?,
     };
-    need_text_search(&text_search)?;
 
     if !has_equality(key)? {
         return Err(Error::ColumnType {
@@ -176,7 +177,7 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
         });
     }
     if let Some(known) = &before
-        && (known.key != key.name || known.dimension != dimension)
+        && (known.key != key.name || known.kept_key_oid != key.oid.to_u32() || known.dimension != dimension)
     {
         // Another key or another width: nothing of the companion tables can stay.
         drop_companions(known)?;
@@ -209,6 +210,25 @@ fn default_text_search() -> Result<String> {
     Ok(name)
 }
 
+/// Names of the companion tables, qualified and quoted. After a swap of tables the plain names may belong to the table
+/// that has moved away: then the table's own number makes them different.
+fn free_names(items: &Items) -> Result<[String; 4]> {
+    let endings = ["persona", "persona_stats", "persona_pairs", "persona_terms"];
+    let qualified = |base: &str| endings.map(|e| format!("{}.{}", ident(&items.schema), ident(&name(base, e))));
+    let plain = qualified(&items.name);
+    let sql = "SELECT c.items IS NOT NULL FROM (SELECT to_regclass($1) AS t) n
+        LEFT JOIN persona.catalog c ON n.t IN (c.companion, c.stats, c.pairs, c.terms) WHERE n.t IS NOT NULL";
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    for table in &plain {
+        match spi::first(Mode::Write, sql, &[Arg::of(table.as_str())], |row| row.need::<bool>(1))? {
+            None => {}
+            Some(true) => return Ok(qualified(&format!("{}_{}", items.name, items.oid.to_u32()))),
+            Some(false) => return Err(Error::Leftover { table: table.clone(), all: plain.to_vec() }),
+        }
+    }
+    Ok(plain)
+}
+
 #[allow(clippy::too_many_arguments)]
 fn create_fresh(
     items: &Items,
@@ -221,20 +241,16 @@ fn create_fresh(
     dimension: i32,
     text_search: &str,
 ) -> Result<()> {
-    let names = ["persona", "persona_stats", "persona_pairs", "persona_terms"].map(|e| name(&items.name, e));
-    let qualified = names.map(|name| format!("{}.{}", ident(&items.schema), ident(&name)));
-    for table in &qualified {
-        let there = "SELECT pg_catalog.to_regclass($1) IS NOT NULL";
-        if spi::first(Mode::Write, there, &[Arg::of(table.as_str())], |row| row.need::<bool>(1))? == Some(true) {
-            return Err(Error::Leftover { table: table.clone(), all: qualified.to_vec() });
-        }
-    }
+    let qualified = free_names(items)?;
     let types = vector::types()?;
     {
         let _owner = Acting::as_owner(items.owner);
         let [a, b, c, d] = &qualified;
         let halfvec = format!("{}.halfvec", types.schema);
-        for statement in companion::ddl(&items.shown, &key.shown, dimension, &halfvec, [a, b, c, d]) {
+        let shown = "SELECT format_type($1, -1)"; // as the pinned path has to call it
+        let key_type =
+            spi::first(Mode::Read, shown, &[Arg::of(key.oid)], |row| row.need::<String>(1))?.unwrap_or_default();
+        for statement in companion::ddl(&items.shown, &key_type, dimension, &halfvec, [a, b, c, d]) {
             spi::execute(&statement)?;
         }
         if matches!(items.kind.as_str(), "r" | "p") {

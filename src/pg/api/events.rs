@@ -132,9 +132,10 @@ fn add(items: pg_sys::Oid, events: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
 
 /// The item column has to hold keys of the catalog: the same type, or integers of another width.
 fn check_item(catalog: &catalog::Catalog, column: &Column, shown: &str) -> Result<()> {
-    let sql = "SELECT pg_catalog.format_type($1, NULL) OPERATOR(pg_catalog.=) pg_catalog.format_type($2, NULL)
-        OR ($1 = ANY ('{21,23,20}'::pg_catalog.oid[]) AND $2 = ANY ('{21,23,20}'::pg_catalog.oid[]))
-        OR ($1 = ANY ('{25,1043}'::pg_catalog.oid[]) AND $2 = ANY ('{25,1043}'::pg_catalog.oid[]))";
+    let sql = "SELECT $1 OPERATOR(pg_catalog.=) k.base
+          OR ($1 = ANY ('{21,23,20}'::pg_catalog.oid[]) AND k.base = ANY ('{21,23,20}'::pg_catalog.oid[]))
+          OR ($1 = ANY ('{25,1043}'::pg_catalog.oid[]) AND k.base = ANY ('{25,1043}'::pg_catalog.oid[]))
+        FROM (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) $2) k(base)";
     let key = pg_sys::Oid::from(catalog.key_oid);
     let same = spi::first(Mode::Read, sql, &[Arg::of(column.base), Arg::of(key)], |row| row.need::<bool>(1))?;
     if same == Some(true) {

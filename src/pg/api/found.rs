@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 /// The context of a call, as the caller passes it.
 pub struct Context {
-    /// Seconds since 1970-01-01 UTC.
-    pub at: f64,
+    /// A moment to search as of, in seconds since 1970-01-01 UTC; `None` is now.
+    pub at: Option<f64>,
     /// The session that is being served.
     pub session: Option<String>,
 }
@@ -38,11 +38,9 @@ impl Context {
         if let Some(key) = map.keys().find(|key| !known.contains(key)) {
             return Err(Error::UnknownKey { place: "context".into(), key: key.clone(), known });
         }
-        // SAFETY: plain backend state, in microseconds since 2000-01-01.
-        let start = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } as f64 / 1e6 + 946_684_800.0;
         let at = match map.get("at") {
-            None | Some(Value::Null) => start,
-            Some(Value::String(text)) => moment(text)?,
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(moment(text)?),
             Some(_) => {
                 return Err(Error::InvalidValue {
                     place: "context".into(),
@@ -190,7 +188,12 @@ pub fn typed(fcinfo: pg_sys::FunctionCallInfo, call: &Call) -> Result<Typed> {
 }
 
 /// Rows as jsonb, each with its key as text.
-pub fn named(items: pg_sys::Oid, call: &Call) -> Result<Named> {
+pub fn named(items: Option<pg_sys::Oid>, call: &Call) -> Result<Named> {
+    let items = items.ok_or_else(|| Error::InvalidValue {
+        place: "argument".into(),
+        key: "items".into(),
+        reason: "it is NULL".into(),
+    })?;
     let key = companion::ident(&catalog::need(items)?.key);
     let shown = format!("pg_catalog.jsonb_build_array(i.{key}::pg_catalog.text, pg_catalog.to_jsonb(i))");
     let found = find(items, call, &shown, |row| row.need::<JsonB>(1))?;

@@ -51,7 +51,7 @@ fn recommend_rows(
 #[pg_extern(name = "_recommend", stable, parallel_restricted, cost = 10000)]
 #[allow(clippy::type_complexity)] // as above
 fn recommend_json(
-    items: pg_sys::Oid,
+    items: Option<pg_sys::Oid>,
     user_id: Option<&str>,
     context: Option<JsonB>,
     filter: Option<JsonB>,

@@ -22,9 +22,11 @@ fn refresh(
         let _shown = Shown::new("refresh", items);
         let refresh = Refresh::new(&catalog)?;
         Ok([
+            // The index before the vectors: once rows are locked, asking for the table's lock could deadlock with a shop's
+            // writer. `work` has a transaction for each step, and builds it after them, which is faster.
+            refresh.step("index", Refresh::index)?,
             refresh.step("words", Refresh::words)?,
             refresh.step("vectors", |r| r.vectors(usize::MAX))?,
-            refresh.step("index", Refresh::index)?,
             refresh.step("terms", Refresh::terms)?,
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,

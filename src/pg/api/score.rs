@@ -20,6 +20,8 @@ struct Asked {
     snapshot: (u64, u32, u32, u32),
     catalog: Rc<catalog::Catalog>,
     identity: String,
+    /// Whether some items are hidden from the caller: then each row is asked for.
+    guarded: bool,
     question: Question,
     key: std::ffi::CString,
 }
@@ -46,7 +48,11 @@ fn snapshot() -> (u64, u32, u32, u32) {
 fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let relation = catalog::relation_of_type(arguments.row_type)?;
     let catalog = catalog::need(relation)?;
-    identity::need_select(relation, &catalog.asked.name, &[&catalog.key, &catalog.title])?;
+    // A row can be forged: what is looked up by its key must be the caller's to see, columns and row.
+    let mut used = vec![catalog.key.as_str(), catalog.title.as_str()];
+    used.extend(catalog.body.iter().chain(&catalog.attributes).map(String::as_str));
+    used.extend(catalog.brand.iter().chain(&catalog.category).map(String::as_str));
+    identity::need_select(relation, &catalog.asked.name, &used)?;
     let null = Value::Null;
     let options = SearchOptions::read(arguments.options.as_ref().unwrap_or(&null))?;
     let context = arguments.context.clone().map(JsonB);
@@ -61,13 +67,13 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         k: 1,
         options,
     };
-    let question = {
+    let (guarded, question) = {
         let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
-        Question::ask(&store, &request, vector)?
+        (store.is_guarded(), Question::ask(&store, &request, vector)?)
     };
     let key = std::ffi::CString::new(catalog.key.as_str())
         .map_err(|_| crate::error::Error::Internal("a column's name holds a zero byte".into()))?;
-    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, question, key })
+    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, key })
 }
 
 /// The score of a row; NULL for a NULL row.
@@ -99,16 +105,21 @@ fn score(
         };
         let now = snapshot();
         // SAFETY: fn_extra is ours alone: it holds an `Asked` of this call's expression, or nothing.
-        let known = unsafe { (*flinfo).fn_extra.cast::<Asked>().as_ref() };
+        let known = unsafe { (*flinfo).fn_extra.cast::<Asked>().as_mut() };
         let asked = match known {
             Some(asked) if asked.arguments == arguments && asked.snapshot == now => asked,
-            _ => {
+            // A loop keeps its expression over many statements: the place is used again.
+            Some(place) => {
+                *place = ask(&arguments, now)?;
+                place
+            }
+            None => {
                 let asked = ask(&arguments, now)?;
                 // SAFETY: fn_mcxt outlives the expression; the context drops the value when it goes.
                 unsafe {
                     let place = PgMemoryContexts::For((*flinfo).fn_mcxt).leak_and_drop_on_delete(asked);
                     (*flinfo).fn_extra = place.cast();
-                    &*place
+                    &mut *place
                 }
             }
         };
@@ -119,7 +130,7 @@ fn score(
             let key = pg_sys::GetAttributeByName(header, asked.key.as_ptr(), &mut null);
             (!null).then_some(key)
         };
-        let store = PgStore::new(&asked.catalog, &Filter::default(), &asked.identity)?;
+        let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded);
         let known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
         Ok(Some(asked.question.parts(&known.unwrap_or(Item { id: -1, ..Item::default() })).score()))
     })

@@ -39,7 +39,7 @@ fn search_rows(
 #[pg_extern(name = "_search", stable, parallel_restricted, cost = 10000)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)] // pgrx reads the columns off the type as it is spelled here
 fn search_json(
-    items: pg_sys::Oid,
+    items: Option<pg_sys::Oid>,
     query: Option<&str>,
     user_id: Option<&str>,
     context: Option<JsonB>,

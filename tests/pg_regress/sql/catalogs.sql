@@ -83,3 +83,115 @@ SELECT persona.drop_catalog('products');
 ROLLBACK;
 SELECT count(*) FROM persona.search(NULL::products, 'puzzle');
 SELECT string_agg(c.relname, ', ') FROM pg_class c WHERE c.relname LIKE '%\_persona%' AND c.relkind = 'r' AND c.relname NOT LIKE 'products%';
+-- keys and users of types that need their length or their schema to be named
+CREATE DOMAIN sku AS char(6) CHECK (VALUE ~ '^[A-Z]');
+CREATE TABLE by_char (code sku PRIMARY KEY, title text, attributes jsonb);
+INSERT INTO by_char VALUES ('ABC123', 'blue kettle', '{"color": ["red"]}'), ('ABD', 'red kettle', '{"deep": [{"color": "blue"}]}');
+CREATE TABLE char_events (who char(10), what char(6), at date);
+CREATE TEXT SEARCH CONFIGURATION shop_words (COPY = pg_catalog.simple);
+INSERT INTO char_events VALUES ('A', 'ABC123', '2026-01-01'), ('Alice', 'ABD', '2026-01-01');
+SELECT persona.create_catalog('by_char', title => 'title', attributes => '{attributes}', options => '{"text_search": "shop_words"}');
+SELECT persona.add_events('by_char', 'char_events', user_id => 'who', item_id => 'what', at => 'at');
+SELECT step, rows FROM persona.refresh('by_char') WHERE step IN ('vectors', 'stats');
+SELECT (item).code FROM persona.recommend(NULL::by_char, user_id => 'Alice', k => 1, options => '{"exclude_seen": false, "without": ["popularity"]}');
+SELECT count(*) FROM persona.search(NULL::by_char, NULL, user_id => 'Azzz') WHERE parts ? 'taste';
+SELECT count(*) FROM persona.search(NULL::by_char, 'kettle', filter => '{"code": "ABD"}');
+SELECT lexemes FROM by_char_persona ORDER BY key;
+DROP TABLE by_char, char_events;
+-- the key's type is altered: writers go on with a warning, and the catalog is made anew by a call
+CREATE TABLE growing (id int PRIMARY KEY, title text, stock int);
+INSERT INTO growing VALUES (1, 'blue kettle', 1), (2, 'red kettle', 2);
+SELECT persona.create_catalog('growing', title => 'title');
+ALTER TABLE growing ALTER id TYPE bigint;
+INSERT INTO growing VALUES (3000000000, 'garden chair', 3);
+SELECT persona.create_catalog('growing', title => 'title');
+SELECT step, rows FROM persona.refresh('growing') WHERE step IN ('words', 'vectors');
+SELECT (item).id FROM persona.search(NULL::growing, 'garden', k => 1);
+-- an update that changes no words touches no companion
+BEGIN;
+UPDATE growing SET stock = stock - 1;
+SELECT count(*) FROM pg_locks WHERE relation = 'growing_persona'::regclass AND mode = 'RowExclusiveLock' AND pid = pg_backend_pid();
+ROLLBACK;
+-- odd dates stop no refresh; an event of the machine's next minute counts; impressions push nothing out
+CREATE TABLE growing_events (who int, what bigint, at timestamptz, kind text);
+INSERT INTO growing_events VALUES (1, 1, 'infinity', 'purchase'), (1, 1, '1900-01-01', 'purchase'), (2, 3000000000, clock_timestamp() + interval '1 minute', 'purchase');
+INSERT INTO growing_events SELECT 2, 1, clock_timestamp() + interval '2 minutes', 'impression' FROM generate_series(1, 300);
+INSERT INTO growing_events VALUES (3, 99999999999, now(), 'view');
+SELECT persona.add_events('growing', 'growing_events', user_id => 'who', item_id => 'what', at => 'at', kind => 'kind');
+SELECT step, rows FROM persona.refresh('growing') WHERE step IN ('stats', 'pairs');
+SELECT (item).id FROM persona.recommend(NULL::growing, user_id => 2, k => 1, options => '{"exclude_seen": false, "without": ["popularity"]}');
+SELECT count(*) FROM persona.search(NULL::growing, 'kettle', user_id => 3);
+-- texts of any length
+UPDATE growing SET title = repeat('漢字 ', 300000) WHERE id = 1;
+SELECT count(*) FROM persona.search(NULL::growing, 'kettle');
+-- tables that change places keep their own companions
+ALTER TABLE growing RENAME TO growing_old;
+CREATE TABLE growing (id bigint PRIMARY KEY, title text);
+INSERT INTO growing VALUES (7, 'new kettle');
+SELECT persona.create_catalog('growing', title => 'title');
+SELECT (item).id FROM persona.search(NULL::growing, 'kettle', k => 1);
+SELECT (item).id FROM persona.search(NULL::growing_old, 'garden', k => 1);
+DROP TABLE growing, growing_old, growing_events;
+-- so do schemas
+CREATE SCHEMA blue; CREATE SCHEMA green;
+CREATE TABLE blue.p (id int PRIMARY KEY, title text); INSERT INTO blue.p VALUES (1, 'apple');
+CREATE TABLE green.p (id int PRIMARY KEY, title text); INSERT INTO green.p VALUES (1, 'zebra');
+SELECT persona.create_catalog('blue.p', title => 'title'), persona.create_catalog('green.p', title => 'title');
+SELECT (item).title FROM persona.search(NULL::blue.p, 'fruit', k => 1);
+ALTER SCHEMA blue RENAME TO old; ALTER SCHEMA green RENAME TO blue;
+SELECT (item).title FROM persona.search(NULL::blue.p, 'fruit', k => 1);
+SELECT (item).title FROM persona.search(NULL::old.p, 'fruit', k => 1);
+DROP SCHEMA old, blue CASCADE;
+-- inheritance: the children's rows are the parent's, and refresh compares
+CREATE TABLE parent (id int PRIMARY KEY, title text);
+CREATE TABLE child () INHERITS (parent);
+SELECT persona.create_catalog('parent', title => 'title');
+INSERT INTO child VALUES (1, 'phone');
+SELECT step, rows FROM persona.refresh('parent') WHERE step IN ('words', 'vectors');
+UPDATE child SET title = 'book';
+SELECT step, rows FROM persona.refresh('parent') WHERE step IN ('words', 'vectors');
+DROP TABLE parent, child;
+-- a view whose key is not unique: one of the rows is the item
+CREATE VIEW twice AS SELECT n % 3 AS id, 'phone ' || n AS title FROM generate_series(1, 6) n;
+SELECT persona.create_catalog('twice', title => 'title', options => '{"key": "id"}');
+SELECT step, rows FROM persona.refresh('twice') WHERE step IN ('words', 'vectors');
+DROP VIEW twice;
+-- the trigger function is for persona's own triggers
+CREATE TABLE misused (id int PRIMARY KEY, title text);
+SELECT persona.create_catalog('misused', title => 'title');
+CREATE TRIGGER by_statement AFTER INSERT ON misused FOR EACH STATEMENT EXECUTE FUNCTION persona._mark();
+INSERT INTO misused VALUES (1, 'one');
+DROP TRIGGER by_statement ON misused;
+CREATE TRIGGER before_row BEFORE INSERT ON misused FOR EACH ROW EXECUTE FUNCTION persona._mark();
+INSERT INTO misused VALUES (1, 'one');
+DROP TRIGGER before_row ON misused;
+-- a catalog ends with any of its tables, and the shop goes on
+DROP TABLE misused_persona_pairs;
+INSERT INTO misused VALUES (1, 'one');
+SELECT to_regclass('misused_persona');
+SELECT count(*) FROM persona.search(NULL::misused, 'one');
+DROP TABLE misused;
+-- work commits, so it needs to begin its own transaction
+BEGIN;
+INSERT INTO products (id, title) VALUES (5000, 'a thing');
+CALL persona.work('refresh', 'products');
+ROLLBACK;
+CALL persona.work('refresh', 'products');
+-- more statements than a backend keeps plans for, from inside a view that a search reads
+CREATE TABLE deep (id int PRIMARY KEY, title text, a int, b int, c int, d int, e int, f int, g int, h int);
+INSERT INTO deep (id, title) SELECT n, 'deep thing ' || n FROM generate_series(1, 5) n;
+SELECT persona.create_catalog('deep', title => 'title');
+CREATE FUNCTION storm() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    filter jsonb;
+BEGIN
+    FOR filter IN SELECT jsonb_object_agg(chr(97 + b), NULL) FROM generate_series(1, 255) n, generate_series(0, 7) b WHERE n >> b & 1 = 1 GROUP BY n LOOP
+        PERFORM 1 FROM persona.search(NULL::public.deep, 'thing', filter => filter, k => 1);
+    END LOOP;
+    RETURN 1;
+END $$;
+CREATE VIEW deep_view AS SELECT id, title, CASE WHEN id = 2 THEN storm() ELSE id END AS s FROM deep;
+SELECT persona.create_catalog('deep_view', title => 'title', options => '{"key": "id"}');
+SELECT count(*) FROM persona.search(NULL::deep_view, 'thing');
+SELECT count(*) FROM persona.search(NULL::deep_view, 'thing');
+DROP VIEW deep_view; DROP TABLE deep;

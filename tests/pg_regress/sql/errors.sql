@@ -11,8 +11,9 @@ EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT, detail = PG_EXCEPTION_DETAIL;
     RETURN format(E'%s: %s\n  hint: %s%s', state, message, hint, CASE WHEN detail <> '' THEN E'\n  detail: ' || detail ELSE '' END);
 END $$;
-CREATE TEMP TABLE no_key (a int, title text);
-CREATE TEMP TABLE two_keys (a int, b int, title text, PRIMARY KEY (a, b));
+CREATE TABLE no_key (a int, title text);
+CREATE TEMP TABLE passing (id int PRIMARY KEY, title text);
+CREATE TABLE two_keys (a int, b int, title text, PRIMARY KEY (a, b));
 CREATE TEMP TABLE other_events (user_id bigint, product_id text, at timestamptz, word text);
 CREATE TABLE plain (id int PRIMARY KEY, title text);
 CREATE TABLE left_over (id int PRIMARY KEY, title text);
@@ -23,6 +24,9 @@ SELECT pg_temp.try(s) FROM unnest(ARRAY[
     $$SELECT persona.create_catalog('nowhere', title => 'title')$$,
     $$SELECT persona.create_catalog('no_key', title => 'title')$$,
     $$SELECT persona.create_catalog('two_keys', title => 'title')$$,
+    $$SELECT persona.create_catalog('passing', title => 'title')$$,
+    $$SELECT persona.create_catalog(0::regclass, title => 'title')$$,
+    $$SELECT * FROM persona.search(NULL::text, 'x')$$,
     $$SELECT persona.create_catalog('plain', title => 'titel')$$,
     $$SELECT persona.create_catalog('plain', title => NULL)$$,
     $$SELECT persona.create_catalog('plain', title => 'title', body => '{nothing}')$$,
@@ -65,7 +69,6 @@ SELECT pg_temp.try(s) FROM unnest(ARRAY[
     $$SELECT * FROM persona.search(NULL::products, 'x', context => '{"moon": "full"}')$$,
     $$SELECT * FROM persona.search(NULL::products, 'x', context => '{"at": "infinity"}')$$,
     $$SELECT * FROM persona.search(NULL::products, 'x', context => '{"at": "some day"}')$$,
-    $$SELECT * FROM persona.search(NULL::products, 'x', user_id => 'not a number')$$,
     $$SELECT persona.embed('x', model => 'no-such-model')$$,
     $$SELECT persona.embed('x', model => '..')$$,
     $$SELECT persona.embed('x', model => '/etc')$$,
@@ -75,9 +78,12 @@ SELECT pg_temp.try(s) FROM unnest(ARRAY[
 \a
 \t off
 -- no errors
+SELECT count(*) FROM persona.search(NULL::products, 'x', user_id => 'not a number');
+SELECT count(*) FROM persona.search(NULL::products, 'x', user_id => '99999999999999999999');
+SELECT count(*) FROM persona.search(NULL::products, (SELECT string_agg('word' || n, ' ') FROM generate_series(1, 200000) n));
 SELECT persona.embed(NULL), persona.embed(NULL::text[]), persona.score(NULL::products, 'x');
 SELECT vector_dims(persona.embed('')), array_length(persona.embed('{}'::text[]), 1), cardinality(persona.embed(ARRAY['a', NULL, 'b']));
 SELECT count(*) FROM persona.search(NULL::products, 'x', k => NULL, options => NULL, filter => NULL, context => NULL);
 -- nothing was changed
 SELECT count(*) FROM persona.catalogs;
-DROP TABLE plain, left_over, left_over_persona_stats;
+DROP TABLE no_key, two_keys, plain, left_over, left_over_persona_stats;

@@ -50,6 +50,15 @@ SET ROLE shop_analyst;
 SELECT count(*), bool_or((item).secret) FROM persona.search(NULL::shop.wares, 'ware', k => 40);
 SELECT count(*), bool_or((item).secret) FROM persona.search(NULL::shop.wares, 'ware number 2', user_id => 1, k => 15);
 SELECT count(*), bool_or((item).secret) FROM persona.search(NULL::shop.wares, '', k => 40, filter => '{"id": {"le": 10}}');
+-- a forged row says nothing of a hidden item, not even that there is one
+SELECT persona.score(ROW(2, 'forged', false)::shop.wares, 'number') = persona.score(ROW(4711, 'forged', false)::shop.wares, 'number') AS nothing_shown;
+SELECT persona.score(ROW(1, 'forged', false)::shop.wares, 'number') > persona.score(ROW(4711, 'forged', false)::shop.wares, 'number') AS own_rows_count;
+-- nor of a column that the caller may not read
+RESET ROLE;
+REVOKE SELECT ON shop.wares FROM shop_reader;
+GRANT SELECT (id, secret) ON shop.wares TO shop_reader;
+SET ROLE shop_reader;
+SELECT persona.score(ROW(1, 'forged', false)::shop.wares, 'number');
 -- row-level security on events: a shopper's history is what the caller may see of it
 SET ROLE shop_owner;
 ALTER TABLE shop.visits ENABLE ROW LEVEL SECURITY;
@@ -57,6 +66,15 @@ CREATE POLICY own ON shop.visits FOR SELECT TO shop_analyst USING (shopper = 2);
 SET ROLE shop_analyst;
 SELECT bool_or(parts ? 'taste') FROM persona.search(NULL::shop.wares, 'ware', user_id => 1);
 SELECT bool_or(parts ? 'taste') FROM persona.search(NULL::shop.wares, 'ware', user_id => 2);
+-- companions follow the items to a new owner
+RESET ROLE;
+GRANT ALL ON SCHEMA shop TO shop_writer;
+ALTER TABLE shop.wares OWNER TO shop_writer;
+SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relname LIKE 'wares%';
+GRANT SELECT ON shop.wares, shop.visits TO shop_writer;
+SET ROLE shop_writer;
+INSERT INTO shop.wares VALUES (101, 'medlar');
+SELECT (item).id FROM persona.search(NULL::shop.wares, 'medlar', k => 1);
 -- names that a caller shadows are not taken
 RESET ROLE;
 CREATE SCHEMA evil;
@@ -74,6 +92,6 @@ SELECT pg_catalog.count(*) FROM persona.search(NULL::shop.wares, 'ware', user_id
 SELECT persona.score(w, 'ware', user_id => 2) > 0 FROM shop.wares w WHERE w.id < 2;
 RESET search_path;
 RESET ROLE;
-SELECT n.nspname || '.' || p.proname AS definer, p.proconfig FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'persona' AND p.prosecdef;
+SELECT n.nspname || '.' || p.proname AS definer, p.proconfig FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'persona' AND p.prosecdef ORDER BY 1;
 DROP SCHEMA shop, evil CASCADE;
 DROP ROLE shop_owner, shop_reader, shop_analyst, shop_writer, stranger;
