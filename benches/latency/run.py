@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quality"))
 
 import driver  # noqa: E402
 import shops  # noqa: E402
-from measure import mean, percentile  # noqa: E402
+from figures import mean, percentile  # noqa: E402
 from report import Report  # noqa: E402
 
 SEARCH = "SELECT (s.item).id, s.score FROM persona.search(NULL::electronics, %s, k => 20) s"
@@ -52,7 +52,7 @@ def main() -> int:
         memory(server, report)
         server.restart({"shared_preload_libraries": "", "persona.preload": ""})
         first(server, report, queries, "not preloaded")
-        return report.end()
+        return report.end("latency")
 
 
 class Queries:
@@ -97,9 +97,9 @@ def timed(c, sql: str, bound) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def both(report, metric: str, times: list[float], key: str | None = None) -> None:
+def both(report, metric: str, times: list[float], key: str | None = None, shown: bool = False) -> None:
     """Lines for the median and the 95th percentile."""
-    report.line("electronics", f"{metric}, p50, ms", percentile(times, 0.5), len(times), digits=2, key=key)
+    report.line("electronics", f"{metric}, p50, ms", percentile(times, 0.5), len(times), digits=2, key=key, shown=shown)
     report.line("electronics", f"{metric}, p95, ms", percentile(times, 0.95), len(times), digits=2)
 
 
@@ -142,7 +142,7 @@ def first(server, report, queries: Queries, what: str, key: str | None = None) -
         with driver.connect(server.dsn()) as c:
             c.execute("SELECT 1")
             times.append(timed(c, SEARCH, (queries.new(),)))
-    both(report, f"first search of a connection, {what}", times, key=key)
+    both(report, f"first search of a connection, {what}", times, key=key, shown=True)
 
 
 def memory(server, report) -> None:

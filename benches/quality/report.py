@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from driver import place
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 FLOORS = Path(__file__).with_name("floors.json")
 
@@ -18,12 +20,14 @@ class Report:
 
     def __init__(self, title: str):
         self.low: list[str] = []
+        self.kept: list[list[str]] = []
         self.floors = json.loads(FLOORS.read_text())
         print(f"{title}\n{machine()}\ncommit {commit()}\n", flush=True)
         print(f"{'data':<12} {'metric':<58} {'figure':>9}  {'95 % interval':<15} {'counted':>9}", flush=True)
 
-    def line(self, data: str, metric: str, figure: float, counted: int, interval=None, digits: int = 3, key: str | None = None):
-        """One line; with `key`, the figure is held against the floor of that name."""
+    def line(self, data: str, metric: str, figure: float, counted: int, interval=None, digits: int = 3,
+             key: str | None = None, shown: bool = False):
+        """One line; with `key`, the figure is held against the bound of that name; with `key` or `shown` it goes into the README."""
         between = f"{interval[0]:.{digits}f}–{interval[1]:.{digits}f}" if interval else ""
         floor = self.floors.get(key) if key else None
         verdict = ""
@@ -34,16 +38,27 @@ class Report:
             if not good:
                 self.low.append(f"{data}: {metric}: {figure:.{digits}f}, bound {bound}")
         print(f"{data:<12} {metric:<58} {figure:>9.{digits}f}  {between:<15} {counted:>9,}{verdict}", flush=True)
+        if key or shown:
+            wanted = "" if floor is None else f"≥ {floor['least']}" if "least" in floor else f"≤ {floor['most']}"
+            self.kept.append([data, metric, f"{figure:.{digits}f}" + (f" ({between})" if between else ""), f"{counted:,}", wanted])
 
     def note(self, text: str):
         """A remark under the line before."""
         print(f"{'':<12} {text}", flush=True)
 
-    def end(self) -> int:
-        """0 if every figure held its bound."""
+    def end(self, name: str | None = None) -> int:
+        """0 if every figure held its bound. With a name, the run is whole, and its figures are kept for `readme.py`."""
+        if name:
+            kept = {"lines": self.kept, "machine": machine(), "commit": commit()}
+            figures(name).write_text(json.dumps(kept, indent=1, ensure_ascii=False))
         if self.low:
             print("\nmissed:\n  " + "\n  ".join(self.low), file=sys.stderr)
         return 1 if self.low else 0
+
+
+def figures(name: str) -> Path:
+    """Where the figures of the last whole run lie."""
+    return place.cache() / f"figures-{name}.json"
 
 
 def machine() -> str:

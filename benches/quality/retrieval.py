@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from measure import mean
+from figures import mean
 
 K = 10
 FILTERED_K = 20
