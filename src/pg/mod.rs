@@ -15,6 +15,7 @@ mod companion;
 mod error;
 mod filter;
 mod guc;
+mod history;
 mod identity;
 mod interrupt;
 mod query_cache;
