@@ -107,7 +107,8 @@ def cargo_pgrx() -> str:
     def make(part: Path) -> None:
         place.say(f"compiling cargo-pgrx {CARGO_PGRX} (about five minutes, once)")
         done = subprocess.run(["cargo", "install", "cargo-pgrx", "--version", CARGO_PGRX, "--locked", "--quiet",
-                               "--root", str(part)], env={k: v for k, v in os.environ.items() if k != "CARGO_TARGET_DIR"})
+                               "--root", str(part), "--target-dir", str(part / "target")])
+        shutil.rmtree(part / "target", ignore_errors=True)
         if done.returncode != 0:
             raise place.Failure(f"cargo install cargo-pgrx --version {CARGO_PGRX} --locked failed")
 

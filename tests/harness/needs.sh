@@ -14,10 +14,20 @@ has_libclang() {
     return 1
 }
 
+# cargo-pgrx, where it has yet to be compiled (see build.py), links to the system's OpenSSL.
+has_openssl() {
+    cache=${PERSONA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pg_persona}
+    pgrx=$(sed -n 's/^CARGO_PGRX = "\(.*\)".*/\1/p' "$(dirname "$0")/build.py")
+    [ -e "$cache/cargo-pgrx-$pgrx" ] && return 0
+    [ "$(cargo-pgrx pgrx --version 2>/dev/null)" = "cargo-pgrx $pgrx" ] && return 0
+    pkg-config --exists openssl 2>/dev/null
+}
+
 # Prints the Debian packages of what is missing.
 missing() {
     printf '#include <stdio.h>\nint main(void) { return 0; }\n' | cc -xc - -o /dev/null 2>/dev/null || echo gcc libc6-dev
     has_libclang || echo clang libclang-dev
+    has_openssl || echo pkg-config libssl-dev
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || echo python3
     python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
 }
@@ -36,7 +46,7 @@ status=0
 if [ -n "$packages" ]; then
     echo "error: missing on this machine: $packages" >&2
     echo "  On Debian and Ubuntu: sudo apt-get install $packages" >&2
-    echo "  Elsewhere: a C compiler, clang with libclang, Python 3.10 or newer with pip." >&2
+    echo "  Elsewhere: a C compiler, clang with libclang, pkg-config and OpenSSL's headers, Python 3.10 or newer with pip." >&2
     status=1
 fi
 rust=$(rustc --version 2>/dev/null | sed -n 's/^rustc \([0-9]*\.[0-9]*\).*/\1/p')

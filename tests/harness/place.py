@@ -24,6 +24,9 @@ KEPT = ".kept"  # the run has ended and its server has not
 HELD: list = []  # open files whose locks last as long as this process
 CHECKOUT = Path(__file__).resolve().parents[2]
 
+# Where rustup puts cargo; a shell that has not been opened anew does not know it yet. needs.sh looks there too.
+os.environ["PATH"] += os.pathsep + os.path.join(os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo"), "bin")
+
 # A stricter mask would hide the staged Postgres from the user it runs as.
 os.umask(0o022)
 
