@@ -38,6 +38,8 @@ pub enum Error {
     NoCatalog { relation: String },
     #[error("relation with oid {oid} does not exist")]
     NoRelation { oid: u32 },
+    #[error("{what} is of another type than it was made with")]
+    Altered { what: String },
     #[error("{relation} has no one-column primary key")]
     NoKey { relation: String },
     #[error("column \"{column}\" of {relation} does not exist")]

@@ -72,6 +72,11 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             format!("Make one: SELECT persona.create_catalog('{relation}', title => 'its title column')."),
         ),
         Error::NoRelation { .. } => (ERRCODE_UNDEFINED_TABLE, "Name the relation as text, such as 'products'.".into()),
+        Error::Altered { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "Somebody altered a companion table: persona.drop_catalog, then persona.create_catalog, makes it anew."
+                .into(),
+        ),
         Error::NoKey { relation } => (
             ERRCODE_INVALID_TABLE_DEFINITION,
             format!(

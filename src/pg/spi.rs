@@ -3,6 +3,7 @@
 //! pgrx's own client stops passing `read_only` once the transaction has an xid, and then one call could see several
 //! snapshots; it also copies every row. So this goes straight to SPI. Plans are kept for each backend by their text.
 
+use super::error::raise;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -64,16 +65,37 @@ impl Row {
         self.datum(column).map(|datum| unsafe { pg_sys::SPI_datumTransfer(datum, false, -1) })
     }
 
+    /// The type that a column (from 1) really has.
+    pub fn type_of(&self, column: i32) -> pg_sys::Oid {
+        // SAFETY: the table is the live result of the statement.
+        unsafe { pg_sys::SPI_gettypeid((*self.table).tupdesc, column) }
+    }
+
+    /// Refuses a column of another type than the one that is about to be read.
+    ///
+    /// Companion tables belong to the owner of the items, who may have altered them: bytes must never be taken for what
+    /// they are not.
+    pub fn check(&self, column: i32, wanted: pg_sys::Oid) -> Result<()> {
+        if self.type_of(column) == wanted { Ok(()) } else { Err(altered(column)) }
+    }
+
     /// A column (from 1) as a value.
-    pub fn get<T: FromDatum>(&self, column: i32) -> Option<T> {
-        // SAFETY: callers ask for the type that their own statement produces.
+    pub fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Option<T> {
+        if !T::is_compatible_with(self.type_of(column)) {
+            raise(&altered(column));
+        }
+        // SAFETY: the column is of a type that T reads.
         self.datum(column).and_then(|datum| unsafe { T::from_datum(datum, false) })
     }
 
     /// A column (from 1) that the statement never leaves NULL.
-    pub fn need<T: FromDatum>(&self, column: i32) -> Result<T> {
+    pub fn need<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T> {
         self.get(column).ok_or_else(|| Error::Internal(format!("column {column} of a catalog query is NULL")))
     }
+}
+
+fn altered(column: i32) -> Error {
+    Error::Altered { what: format!("column {column} of a statement over a companion table") }
 }
 
 /// A statement's text, the types of its arguments, and whether it is planned for its values.

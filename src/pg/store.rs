@@ -66,6 +66,7 @@ impl<'a> PgStore<'a> {
             return Ok(Scope::All);
         }
         // The keys travel as the array that they are: no conversion, whatever their type.
+        let keys_type = pg_sys::Oid::from(catalog.key_array);
         let (condition, bound) = &self.filter;
         let sql = format!(
             "SELECT pg_catalog.array_agg(s.k), pg_catalog.count(*) FROM (SELECT i.{} AS k FROM {} i WHERE {condition} LIMIT $1) s",
@@ -74,7 +75,10 @@ impl<'a> PgStore<'a> {
         );
         let mut args = vec![Arg::of(NAMED + 1)];
         args.extend(bound);
-        let found = spi::first(Mode::ReadCustom, &sql, &args, |row| Ok((row.keep(1), row.need::<i64>(2)?)))?;
+        let found = spi::first(Mode::ReadCustom, &sql, &args, |row| {
+            row.check(1, keys_type)?;
+            Ok((row.keep(1), row.need::<i64>(2)?))
+        })?;
         Ok(match found {
             Some((_, count)) if count > NAMED => Scope::Wide,
             Some((Some(keys), _)) => Scope::Only(self.ids_of(keys)?),
@@ -114,7 +118,8 @@ impl<'a> PgStore<'a> {
             self.catalog.companion, self.catalog.stats, self.catalog.key_equal
         );
         let key = Arg::raw(pg_sys::Oid::from(self.catalog.key_oid), Some(key));
-        spi::first(Mode::Read, &sql, &[key], |row| self.read_item(row, words))
+        let halfvec = vector::types()?.halfvec;
+        spi::first(Mode::Read, &sql, &[key], |row| self.read_item(row, halfvec, words))
     }
 
     /// Runs `row` on the items' rows, as the caller sees them, in the order of the numbers: `(number, datum of i)`.
@@ -124,6 +129,7 @@ impl<'a> PgStore<'a> {
         shown: &str,
         mut row: impl FnMut(i64, &spi::Row) -> Result<T>,
     ) -> Result<Vec<T>> {
+        let keys_type = pg_sys::Oid::from(self.catalog.key_array);
         let key = ident(&self.catalog.key);
         let sql = format!("SELECT c.key, c.id FROM {} c WHERE c.id = ANY ($1)", self.catalog.companion);
         let sql = format!(
@@ -131,7 +137,10 @@ impl<'a> PgStore<'a> {
              FROM pg_catalog.unnest($1) WITH ORDINALITY o(id, n) JOIN ({sql}) s USING (id)"
         );
         let owner = self.owner();
-        let found = spi::first(Mode::Read, &sql, &[Arg::of(ids.to_vec())], |row| Ok((row.keep(1), row.keep(2))))?;
+        let found = spi::first(Mode::Read, &sql, &[Arg::of(ids.to_vec())], |row| {
+            row.check(1, keys_type)?;
+            Ok((row.keep(1), row.keep(2)))
+        })?;
         drop(owner);
         let Some((Some(keys), Some(ids))) = found else { return Ok(Vec::new()) };
         let sql = format!(
@@ -237,7 +246,9 @@ impl Store for PgStore<'_> {
             self.catalog.companion
         );
         let args = [Arg::of(items.to_vec()), Arg::of(self.identity.as_str())];
+        let halfvec = vector::types()?.halfvec;
         let rows = spi::query(Mode::Read, &sql, &args, |row| {
+            row.check(2, halfvec)?;
             // SAFETY: the column is a halfvec.
             Ok((row.need(1)?, row.datum(2).map(|d| unsafe { vector::read_halfvec(d) }).unwrap_or_default()))
         })?;
@@ -324,10 +335,15 @@ impl Store for PgStore<'_> {
             Scope::All => return Ok(items.to_vec()),
             Scope::Only(ids) => ids.iter().copied().collect(),
             Scope::Wide => {
+                let keys_type = pg_sys::Oid::from(self.catalog.key_array);
                 let (condition, bound) = &self.filter;
                 let owner = self.owner();
                 let sql = format!("SELECT array_agg(c.key) FROM {} c WHERE c.id = ANY ($1)", self.catalog.companion);
-                let keys = spi::first(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| Ok(row.keep(1)))?.flatten();
+                let keys = spi::first(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| {
+                    row.check(1, keys_type)?;
+                    Ok(row.keep(1))
+                })?
+                .flatten();
                 drop(owner);
                 let sql = format!(
                     "SELECT pg_catalog.array_agg(i.{key}) FROM {} i WHERE i.{key} {} ANY ($1) AND {condition}",
@@ -337,7 +353,11 @@ impl Store for PgStore<'_> {
                 );
                 let mut args = vec![Arg::raw(pg_sys::Oid::from(self.catalog.key_array), keys)];
                 args.extend(bound);
-                let passed = spi::first(Mode::ReadCustom, &sql, &args, |row| Ok(row.keep(1)))?.flatten();
+                let passed = spi::first(Mode::ReadCustom, &sql, &args, |row| {
+                    row.check(1, keys_type)?;
+                    Ok(row.keep(1))
+                })?
+                .flatten();
                 passed.map_or(Ok(Vec::new()), |keys| self.ids_of(keys))?.into_iter().collect()
             }
         };
@@ -351,13 +371,16 @@ impl Store for PgStore<'_> {
              FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE c.id = ANY ($1)",
             self.catalog.companion, self.catalog.stats
         );
-        spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| self.read_item(row, words))
+        let halfvec = vector::types()?.halfvec;
+        spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| self.read_item(row, halfvec, words))
     }
 }
 
 impl PgStore<'_> {
     /// Columns id, lexemes, length, embedding, popularity, model.
-    fn read_item(&self, row: &spi::Row, words: &Bm25) -> Result<Item> {
+    fn read_item(&self, row: &spi::Row, halfvec: pg_sys::Oid, words: &Bm25) -> Result<Item> {
+        row.check(2, pg_sys::TSVECTOROID)?;
+        row.check(4, halfvec)?;
         let answer = row.datum(2).filter(|_| !words.terms.is_empty()).map_or(Answer::default(), |datum| {
             // SAFETY: the column is a tsvector, and the row lives as long as this call.
             let lexemes = unsafe { TsVector::open(datum) };

@@ -179,7 +179,13 @@ pub type Named = TableIterator<
 pub fn typed(fcinfo: pg_sys::FunctionCallInfo, call: &Call) -> Result<Typed> {
     // SAFETY: the call's own expression knows the type.
     let row_type = unsafe { pg_sys::get_fn_expr_argtype((*fcinfo).flinfo, 0) };
-    let found = find(catalog::relation_of_type(row_type)?, call, "i", |row| Ok(row.keep(1)))?;
+    let relation = catalog::relation_of_type(row_type)?;
+    // SAFETY: a catalog look-up.
+    let rows_type = unsafe { pg_sys::get_rel_type_id(relation) };
+    let found = find(relation, call, "i", |row| {
+        row.check(1, rows_type)?;
+        Ok(row.keep(1))
+    })?;
     Ok(TableIterator::new(found.into_iter().map(|f| {
         // SAFETY: the datum is a row that was just read, kept in the call's own memory.
         let item = f.shown.and_then(|d| unsafe { AnyElement::from_polymorphic_datum(d, false, pg_sys::InvalidOid) });

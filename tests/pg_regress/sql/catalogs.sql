@@ -195,3 +195,16 @@ SELECT persona.create_catalog('deep_view', title => 'title', options => '{"key":
 SELECT count(*) FROM persona.search(NULL::deep_view, 'thing');
 SELECT count(*) FROM persona.search(NULL::deep_view, 'thing');
 DROP VIEW deep_view; DROP TABLE deep;
+-- companions that their owner altered are an error, never bytes taken for what they are not
+CREATE TABLE bent (id int PRIMARY KEY, title text);
+INSERT INTO bent VALUES (1, 'apple'), (2, 'pear');
+SELECT persona.create_catalog('bent', title => 'title');
+SELECT step, rows FROM persona.refresh('bent') WHERE step = 'vectors';
+DROP INDEX bent_persona_lexemes_idx;
+ALTER TABLE bent_persona ALTER lexemes TYPE int USING 5;
+SELECT count(*) FROM persona.search(NULL::bent, 'apple', options => '{"sources": ["dense"]}');
+SELECT persona.drop_catalog('bent');
+SELECT persona.create_catalog('bent', title => 'title');
+ALTER TABLE bent_persona ALTER id TYPE int;
+SELECT count(*) FROM persona.search(NULL::bent, 'apple', options => '{"sources": ["dense"]}');
+DROP TABLE bent;
