@@ -166,7 +166,6 @@ impl<'a> Refresh<'a> {
             "CREATE INDEX ON {} USING hnsw (embedding {}.halfvec_cosine_ops)",
             c.companion, types.schema
         ))?;
-        spi::execute(&format!("ANALYZE {}", c.companion))?;
         Ok(1)
     }
 
@@ -175,6 +174,8 @@ impl<'a> Refresh<'a> {
         let c = self.catalog;
         let _owner = Acting::as_owner(c.owner());
         self.control.progress("terms", 0, 0);
+        // After the vectors: without it the planner takes the column for empty, and reads past the vector index.
+        spi::execute(&format!("ANALYZE {}", c.companion))?;
         spi::run(&format!("DELETE FROM {}", c.terms), &[])?;
         let inner = companion::literal(&format!("SELECT lexemes FROM {}", c.companion));
         let sql = format!(
