@@ -170,7 +170,7 @@ COMMENT ON VIEW persona.activity IS 'long work going on in this database, where 
 CREATE VIEW persona.catalogs AS
 SELECT c.items, c.key, c.title, c.body, c.attributes, c.brand, c.category, c.price, c.image, c.model, c.text_search, c.options,
     ARRAY(SELECT e.events FROM persona.event_source e WHERE e.items = c.items ORDER BY e.events::text) AS events,
-    ARRAY[c.companion, c.stats, c.pairs, c.terms] AS companions, c.created
+    persona._companions(c) AS companions, c.created
 FROM persona.catalog c
 WHERE pg_catalog.has_any_column_privilege(c.items, 'SELECT');
 COMMENT ON VIEW persona.catalogs IS 'catalogs of the tables that the caller may read';
@@ -190,12 +190,12 @@ BEGIN
     DELETE FROM persona.event_source WHERE events::oid = ANY (gone);
     -- A catalog ends with any of its tables.
     FOR companion IN
-        SELECT persona._qualified(t) FROM persona.catalog c, unnest(ARRAY[c.companion, c.stats, c.pairs, c.terms]::oid[]) t
-        WHERE ARRAY[c.items, c.companion, c.stats, c.pairs, c.terms]::oid[] && gone AND persona._qualified(t) IS NOT NULL
+        SELECT persona._qualified(t) FROM persona.catalog c, unnest(persona._companions(c)::oid[]) t
+        WHERE c.items::oid || persona._companions(c)::oid[] && gone AND persona._qualified(t) IS NOT NULL
     LOOP
         EXECUTE 'DROP TABLE IF EXISTS ' || companion || ' CASCADE';
     END LOOP;
-    DELETE FROM persona.catalog c WHERE ARRAY[c.items, c.companion, c.stats, c.pairs, c.terms]::oid[] && gone;
+    DELETE FROM persona.catalog c WHERE c.items::oid || persona._companions(c)::oid[] && gone;
 END
 $$;
 COMMENT ON FUNCTION persona._dropped() IS 'internal: companion tables go with their item table; definer, since persona''s tables are written by nobody else';
@@ -233,7 +233,7 @@ BEGIN
     FOR companion, new_owner IN
         SELECT persona._qualified(t.oid), pg_get_userbyid(i.relowner)
         FROM persona.catalog c JOIN pg_class i ON i.oid = c.items
-        JOIN pg_class t ON t.oid IN (c.companion, c.stats, c.pairs, c.terms) AND t.relowner <> i.relowner
+        JOIN pg_class t ON t.oid = ANY (persona._companions(c)::oid[]) AND t.relowner <> i.relowner
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO %I', companion, new_owner);
     END LOOP;

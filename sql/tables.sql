@@ -18,6 +18,10 @@ CREATE TABLE persona.catalog (
     stats       regclass NOT NULL,
     pairs       regclass NOT NULL,
     terms       regclass NOT NULL,
+    lexicon     regclass,
+    queries     regclass,
+    baskets     regclass,
+    learned     regclass,
     created     timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE persona.catalog IS 'catalogs: which columns of an item table mean what, and its companion tables; see the view persona.catalogs';
@@ -41,6 +45,13 @@ CREATE TABLE persona.event_source (
 COMMENT ON TABLE persona.event_source IS 'behaviour tables of a catalog: which columns of them mean what';
 
 REVOKE ALL ON persona.catalog, persona.event_source FROM PUBLIC;
+
+-- The companion tables of a catalog that are there.
+CREATE FUNCTION persona._companions(c persona.catalog) RETURNS regclass[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT array_remove(ARRAY[c.companion, c.stats, c.pairs, c.terms, c.lexicon, c.queries, c.baskets, c.learned], NULL) $$;
+COMMENT ON FUNCTION persona._companions(persona.catalog) IS 'internal: the companion tables of a catalog';
 
 SELECT pg_catalog.pg_extension_config_dump('persona.catalog', '');
 SELECT pg_catalog.pg_extension_config_dump('persona.event_source', '');

@@ -19,11 +19,22 @@ pub enum Dimension {
     Popularity,
     /// How often the item goes with what the shopper took.
     Together,
+    /// How well the item suits the moment: hour, season, place, device.
+    Context,
+    /// What the shop's own rules add or take.
+    Rules,
 }
 
 /// Every dimension, in the order in which parts are written.
-pub const DIMENSIONS: [Dimension; 5] =
-    [Dimension::Relevance, Dimension::Taste, Dimension::Session, Dimension::Popularity, Dimension::Together];
+pub const DIMENSIONS: [Dimension; 7] = [
+    Dimension::Relevance,
+    Dimension::Taste,
+    Dimension::Session,
+    Dimension::Popularity,
+    Dimension::Together,
+    Dimension::Context,
+    Dimension::Rules,
+];
 
 impl Dimension {
     /// The name used in `parts`, `weights` and `without`.
@@ -34,6 +45,8 @@ impl Dimension {
             Dimension::Session => "session",
             Dimension::Popularity => "popularity",
             Dimension::Together => "together",
+            Dimension::Context => "context",
+            Dimension::Rules => "rules",
         }
     }
 }
@@ -92,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_sum_is_the_same_in_any_order(values in proptest::array::uniform5(-50.0f64..50.0)) {
+        fn the_sum_is_the_same_in_any_order(values in proptest::array::uniform7(-50.0f64..50.0)) {
             let mut parts = Parts::default();
             for (dimension, value) in DIMENSIONS.into_iter().zip(values) {
                 parts.set(dimension, value);

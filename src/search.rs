@@ -106,6 +106,7 @@ impl Question {
                 Dimension::Session => near(Shopper::session),
                 Dimension::Popularity => popularity,
                 Dimension::Together => together / (together + weights::TOGETHER_HALF),
+                Dimension::Context | Dimension::Rules => 0.0,
             };
             parts.set(dimension, weight * value);
         }

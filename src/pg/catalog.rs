@@ -29,7 +29,10 @@ pub struct Events {
     pub at: String,
     pub kind: Option<String>,
     pub kind_value: Option<String>,
+    pub query: Option<String>,
     pub session: Option<String>,
+    pub position: Option<String>,
+    pub dwell_ms: Option<String>,
     pub context: Vec<String>,
     pub options: Value,
 }
@@ -88,6 +91,10 @@ pub struct Catalog {
     pub stats: String,
     pub pairs: String,
     pub terms: String,
+    pub lexicon: Option<String>,
+    pub queries: Option<String>,
+    pub baskets: Option<String>,
+    pub learned: Option<String>,
     pub events: Vec<Events>,
     /// Fewest shoppers of a pair, where the catalog says.
     #[serde(default)]
@@ -111,6 +118,15 @@ impl Catalog {
     /// Its owner, under whose id the companion tables are read.
     pub fn owner(&self) -> pg_sys::Oid {
         pg_sys::Oid::from(self.owner)
+    }
+
+    /// Its companion tables, as far as they are there: a catalog of an earlier release lacks some until refreshed.
+    pub fn companions(&self) -> Vec<&str> {
+        let mut all = vec![self.companion.as_str(), &self.stats, &self.pairs, &self.terms];
+        all.extend(
+            [&self.lexicon, &self.queries, &self.baskets, &self.learned].into_iter().filter_map(Option::as_deref),
+        );
+        all
     }
 
     /// The relation that the caller named.
@@ -167,6 +183,8 @@ SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_obj
         WHERE h.inhparent OPERATOR(pg_catalog.=) c.items AND r.relkind OPERATOR(pg_catalog.=) 'r'),
   'companion', persona._qualified(c.companion), 'stats', persona._qualified(c.stats),
   'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
+  'lexicon', persona._qualified(c.lexicon), 'queries', persona._qualified(c.queries),
+  'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned),
   'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
   'events', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
         'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),

@@ -48,6 +48,7 @@ pub fn gate(dimension: Dimension, words: Option<usize>) -> f64 {
             Dimension::Taste => 0.75,
             Dimension::Session | Dimension::Popularity => 0.5,
             Dimension::Together => 2.0,
+            Dimension::Context | Dimension::Rules => 0.0,
         };
     };
     let room = (words.max(1) as f64).sqrt().recip();
@@ -57,5 +58,6 @@ pub fn gate(dimension: Dimension, words: Option<usize>) -> f64 {
         Dimension::Session => 0.5 * room,
         Dimension::Popularity => room,
         Dimension::Together => 2.0 * room,
+        Dimension::Context | Dimension::Rules => 0.0,
     }
 }

@@ -1,6 +1,6 @@
 //! `persona.create_catalog`, `persona.drop_catalog`.
 
-use super::super::companion::{self, Column, Upkeep, column, columns, ident};
+use super::super::companion::{self, Column, Shape, TABLES, Upkeep, column, columns, ident};
 use super::super::error::door;
 use super::super::identity::{self, Acting};
 use super::super::spi::{self, Arg, Mode};
@@ -212,18 +212,20 @@ fn default_text_search() -> Result<String> {
 
 /// Names of the companion tables, qualified and quoted. After a swap of tables the plain names may belong to the table
 /// that has moved away: then the table's own number makes them different.
-fn free_names(items: &Items) -> Result<[String; 4]> {
-    let endings = ["persona", "persona_stats", "persona_pairs", "persona_terms"];
-    let qualified = |base: &str| endings.map(|e| format!("{}.{}", ident(&items.schema), ident(&name(base, e))));
+fn free_names(items: &Items) -> Result<Vec<String>> {
+    let qualified = |base: &str| -> Vec<String> {
+        let named = |(_, ending): &(&str, &str)| format!("{}.{}", ident(&items.schema), ident(&name(base, ending)));
+        TABLES.iter().map(named).collect()
+    };
     let plain = qualified(&items.name);
     let sql = "SELECT c.items IS NOT NULL FROM (SELECT to_regclass($1) AS t) n
-        LEFT JOIN persona.catalog c ON n.t IN (c.companion, c.stats, c.pairs, c.terms) WHERE n.t IS NOT NULL";
+        LEFT JOIN persona.catalog c ON n.t = ANY (persona._companions(c)) WHERE n.t IS NOT NULL";
     let _owner = Acting::as_owner(identity::extension_owner()?);
     for table in &plain {
         match spi::first(Mode::Write, sql, &[Arg::of(table.as_str())], |row| row.need::<bool>(1))? {
             None => {}
             Some(true) => return Ok(qualified(&format!("{}_{}", items.name, items.oid.to_u32()))),
-            Some(false) => return Err(Error::Leftover { table: table.clone(), all: plain.to_vec() }),
+            Some(false) => return Err(Error::Leftover { table: table.clone(), all: plain.clone() }),
         }
     }
     Ok(plain)
@@ -245,13 +247,15 @@ fn create_fresh(
     let types = vector::types()?;
     {
         let _owner = Acting::as_owner(items.owner);
-        let [a, b, c, d] = &qualified;
         let halfvec = format!("{}.halfvec", types.schema);
         let shown = "SELECT format_type($1, -1)"; // as the pinned path has to call it
         let key_type =
             spi::first(Mode::Read, shown, &[Arg::of(key.oid)], |row| row.need::<String>(1))?.unwrap_or_default();
-        for statement in companion::ddl(&items.shown, &key_type, dimension, &halfvec, [a, b, c, d]) {
-            spi::execute(&statement)?;
+        let shape = Shape { shown: &items.shown, key_type: &key_type, dimension, halfvec: &halfvec };
+        for ((column, _), table) in TABLES.iter().zip(&qualified) {
+            for statement in companion::ddl(column, table, &shape) {
+                spi::execute(&statement)?;
+            }
         }
         if matches!(items.kind.as_str(), "r" | "p") {
             let table = format!("{}.{}", ident(&items.schema), ident(&items.name));
@@ -285,7 +289,7 @@ fn write_row(
     model: &str,
     dimension: i32,
     text_search: &str,
-    companions: Option<&[String; 4]>,
+    companions: Option<&[String]>,
 ) -> Result<()> {
     let _owner = Acting::as_owner(identity::extension_owner()?);
     let args = [
@@ -305,12 +309,17 @@ fn write_row(
     ];
     match companions {
         Some(names) => {
-            let sql = "INSERT INTO persona.catalog (items, key, title, body, attributes, brand, category, price, image, model,
-                    dimension, text_search, options, companion, stats, pairs, terms)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::regclass, $15::regclass, $16::regclass, $17::regclass)";
+            let columns = TABLES.map(|(column, _)| column).join(", ");
+            let values = (args.len() + 1..=args.len() + names.len()).map(|n| format!("${n}::regclass"));
+            let sql = format!(
+                "INSERT INTO persona.catalog (items, key, title, body, attributes, brand, category, price, image, model,
+                    dimension, text_search, options, {columns})
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, {})",
+                values.collect::<Vec<_>>().join(", ")
+            );
             let mut all = args.to_vec();
             all.extend(names.iter().map(|name| Arg::of(name.as_str())));
-            spi::run(sql, &all)?;
+            spi::run(&sql, &all)?;
         }
         None => {
             let sql = "UPDATE persona.catalog SET key = $2, title = $3, body = $4, attributes = $5, brand = $6, category = $7,
@@ -345,7 +354,7 @@ fn drop_companions(catalog: &catalog::Catalog) -> Result<()> {
                 spi::execute(&format!("DROP TRIGGER IF EXISTS {name} ON {}", catalog.name))?;
             }
         }
-        for table in [&catalog.companion, &catalog.stats, &catalog.pairs, &catalog.terms] {
+        for table in catalog.companions() {
             spi::execute(&format!("DROP TABLE IF EXISTS {table}"))?;
         }
     }
