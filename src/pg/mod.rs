@@ -12,6 +12,7 @@ mod activity;
 mod api;
 mod catalog;
 mod companion;
+mod device;
 mod error;
 mod filter;
 mod guc;
