@@ -32,6 +32,16 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!(
+    "../../sql/arrange.sql",
+    name = "arrange",
+    requires = [
+        api::similar::similar_rows,
+        api::similar::similar_json,
+        api::similar::together_rows,
+        api::similar::together_json
+    ]
+);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

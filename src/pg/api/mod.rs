@@ -11,4 +11,5 @@ mod refresh;
 mod rerank;
 mod score;
 mod search;
+mod similar;
 mod trigger;

@@ -4,6 +4,7 @@ use super::super::activity::Shown;
 use super::super::error::door;
 use super::super::refresh::{Options, Refresh, Step};
 use super::super::{catalog, identity};
+use super::catalog::complete;
 use crate::catalog::options::from_object;
 use crate::error::{Error, Result};
 use pgrx::JsonB;
@@ -19,6 +20,7 @@ fn refresh(
         read(&options)?;
         let catalog = catalog::need(items)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
+        let catalog = complete(catalog)?;
         let _shown = Shown::new("refresh", items);
         let refresh = Refresh::new(&catalog)?;
         Ok([
@@ -30,6 +32,7 @@ fn refresh(
             refresh.step("terms", Refresh::terms)?,
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,
+            refresh.step("baskets", Refresh::baskets)?,
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
@@ -62,6 +65,7 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
         let batch = read(&options)?.batch;
         let catalog = catalog::need(source)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
+        let catalog = complete(catalog)?;
         let _shown = Shown::new(task, source);
         let refresh = Refresh::new(&catalog)?;
         Ok(match step {
@@ -70,7 +74,8 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             2 => refresh.step("index", Refresh::index).map(|_| Some(3))?,
             3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
-            _ => refresh.step("pairs", Refresh::pairs).map(|_| None)?,
+            5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
+            _ => refresh.step("baskets", Refresh::baskets).map(|_| None)?,
         })
     })
 }
