@@ -62,6 +62,8 @@ pub enum Error {
     NoEvents { relation: String, items: String },
 
     // running
+    #[error("out of memory: {bytes} bytes are needed")]
+    OutOfMemory { bytes: usize },
     #[error("canceling statement due to user request")]
     Cancelled,
     #[error("{0}")]

@@ -6,6 +6,7 @@ pub mod embed;
 pub mod error;
 pub mod event;
 pub mod linear;
+pub mod memory;
 pub mod parts;
 #[cfg(feature = "pg")]
 mod pg;

@@ -127,6 +127,9 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_UNDEFINED_OBJECT,
             format!("SELECT events FROM persona.catalogs WHERE items = '{items}'::regclass shows what was added."),
         ),
+        Error::OutOfMemory { .. } => {
+            (ERRCODE_OUT_OF_MEMORY, "Pass fewer or shorter texts at once, or raise the backend's limit.".into())
+        }
         Error::Cancelled => (ERRCODE_QUERY_CANCELED, none()),
         Error::Internal(_) => (ERRCODE_INTERNAL_ERROR, none()),
     }

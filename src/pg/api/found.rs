@@ -9,6 +9,7 @@ use crate::catalog::filter::Filter;
 use crate::catalog::options::{Key, SearchOptions};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::memory::{self, room_for};
 use crate::parts::Parts;
 use crate::recommend;
 use crate::search::{self, Question, Ranked, Request};
@@ -67,6 +68,8 @@ fn moment(text: &str) -> Result<f64> {
 
 /// The query's vector, where the call has a query that says something.
 pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Arc<[f32]>>)> {
+    // A search's own work is bounded; what grows with the query are a few copies of it.
+    room_for(memory::CALL + query.map_or(0, str::len) * 16)?;
     let encoder = session::encoder(&catalog.model)?;
     let identity = session::identity(&encoder);
     let vector = match query.map(str::trim) {
