@@ -5,6 +5,7 @@ pub mod control;
 pub mod embed;
 pub mod error;
 pub mod event;
+pub mod fault;
 pub mod linear;
 pub mod measure;
 pub mod memory;

@@ -1,10 +1,14 @@
 //! Every error leaves here: its SQLSTATE and a hint with the cure, in one table.
 
 use crate::error::{Error, Result};
+use crate::fault;
 use pgrx::prelude::*;
 
 /// Runs the body of a SQL function; an `Err` becomes a Postgres ERROR.
 pub fn door<T>(body: impl FnOnce() -> Result<T>) -> T {
+    #[cfg(feature = "fault")]
+    fault::arm(&super::guc::text(&super::guc::FAULT).unwrap_or_default());
+    fault::point(fault::Place::Door);
     match body() {
         Ok(value) => value,
         Err(error) => raise(&error),

@@ -23,6 +23,7 @@ use std::ops::Range;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::fault;
 use attention::{Heads, attend};
 pub(super) use batch::Batch;
 use buffer::Buffer;
@@ -138,6 +139,7 @@ impl Model {
             }
         }
         for layer in &self.layers {
+            fault::point(fault::Place::Pass);
             self.layer(layer, batch, texts.clone(), rows, work, control)?;
         }
         if let Some(last) = &self.last {

@@ -2,6 +2,7 @@
 
 use super::super::identity;
 use super::super::interrupt::Backend;
+use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::{PgStore, aside};
 use super::super::{catalog, companion, session};
@@ -15,7 +16,7 @@ use crate::recommend;
 use crate::search::{self, Question, Ranked, Request};
 use crate::store::Scope;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, FromDatum, JsonB};
+use pgrx::{AnyElement, FromDatum};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
