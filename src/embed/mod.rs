@@ -19,10 +19,12 @@ pub mod reference;
 mod rerank;
 mod threads;
 mod tokenize;
+mod train;
 mod weights;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -31,9 +33,11 @@ pub use bundle::{Description, Listed, bundles};
 pub use cache::{Cache, MAX_CACHED_TEXT};
 pub use config::Pooling;
 pub use network::Architecture;
-use packed::{Batch, Model, Work};
+pub(crate) use packed::Batch;
+pub use packed::gradient::{self, Dropout};
+use packed::{Model, Work};
 pub use rerank::Reranker;
-pub use tokenize::MAX_TEXT;
+pub use tokenize::{MAX_TEXT, Piece};
 
 /// What a text is to the search: bundles may ask for another prompt before a query than before a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,7 +100,7 @@ pub struct Info {
 /// A loaded bundle. Immutable, `Send` and `Sync`; see the module's prose for what may be relied on.
 pub struct Encoder {
     info: Info,
-    tokenizer: tokenize::Tokenizer,
+    pub(in crate::embed) tokenizer: Arc<tokenize::Tokenizer>,
     model: Model,
 }
 
@@ -148,7 +152,7 @@ impl Encoder {
             bytes: model.bytes(),
             kernels: model.kernels(),
         };
-        Ok(Self { info, tokenizer, model })
+        Ok(Self { info, tokenizer: Arc::new(tokenizer), model })
     }
 
     /// What was loaded.
