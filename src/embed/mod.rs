@@ -12,6 +12,7 @@
 mod bundle;
 mod cache;
 mod config;
+mod export;
 mod network;
 pub mod packed;
 mod pool;
@@ -32,6 +33,7 @@ use crate::error::{Error, Result};
 pub use bundle::{Description, Listed, bundles};
 pub use cache::{Cache, MAX_CACHED_TEXT};
 pub use config::Pooling;
+pub use export::export;
 pub use network::Architecture;
 pub(crate) use packed::Batch;
 pub use packed::gradient::{self, Dropout};

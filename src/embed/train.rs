@@ -35,6 +35,18 @@ impl Encoder {
         Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), model })
     }
 
+    /// This encoder in bytes, sharing what it did not change with `base`, which is in bytes.
+    pub fn in_bytes(&self, base: &Encoder) -> Encoder {
+        let model = self.model.in_bytes(&base.model);
+        let info = Info { precision: Precision::Int8, ..self.info.clone() };
+        Encoder { info, tokenizer: Arc::clone(&self.tokenizer), model }
+    }
+
+    /// Bytes of memory that are this encoder's alone, where it was changed from another.
+    pub fn own_bytes(&self) -> usize {
+        self.model.own_bytes()
+    }
+
     /// The token ids of a text, behind its role's prompt.
     pub fn tokens(&self, text: &str, role: Role) -> Result<Vec<u32>> {
         let mut batch = Batch::default();

@@ -101,22 +101,37 @@ pub fn list() -> Result<Vec<Listed>> {
         FROM persona.adapter a ORDER BY a.name";
     spi::query(Mode::Read, sql, &[], |row| {
         let (name, hash): (String, String) = (row.need(1)?, row.need(3)?);
-        let loaded = KEPT.with_borrow(|kept| kept.iter().any(|k| k.name == name && k.hash == hash && !k.base.is_empty()));
+        let loaded =
+            KEPT.with_borrow(|kept| kept.iter().any(|k| k.name == name && k.hash == hash && !k.base.is_empty()));
         Ok(Listed { base: row.need(2)?, bytes: row.need(4)?, refused: row.get(5), name, hash, loaded })
     })
 }
 
-/// Drops an adapter, if its caller may and no catalog uses it.
-pub fn drop(name: &str) -> Result<()> {
-    let missing = || Error::UnknownAdapter { name: name.to_owned() };
-    let caller = "SELECT COALESCE((SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r
+/// Refuses a caller who neither made an adapter nor is a superuser.
+fn need_owner(name: &str) -> Result<()> {
+    let sql = "SELECT COALESCE((SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r
             WHERE r.rolname OPERATOR(pg_catalog.=) a.owner), false)
           OR (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname OPERATOR(pg_catalog.=) current_user)
         FROM persona.adapter a WHERE a.name OPERATOR(pg_catalog.=) $1";
-    let may = spi::first(Mode::Write, caller, &[Arg::of(name)], |row| row.need::<bool>(1))?.ok_or_else(missing)?;
-    if !may {
-        return Err(Error::NotAdapterOwner { name: name.to_owned() });
+    match spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need::<bool>(1))? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::NotAdapterOwner { name: name.to_owned() }),
+        None => Err(Error::UnknownAdapter { name: name.to_owned() }),
     }
+}
+
+/// The files of a folder that holds the merged model: for its owner, as they hold what the base's files hold.
+pub fn export(name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    need_owner(name)?;
+    let sql = "SELECT a.base FROM persona.adapter a WHERE a.name OPERATOR(pg_catalog.=) $1";
+    let base = spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need::<String>(1))?.unwrap_or_default();
+    let encoder = session::bundle(&base, Precision::F32)?;
+    Adapter::read(&weights(name)?)?.export(&encoder, &session::folder()?, &Backend)
+}
+
+/// Drops an adapter, if its caller may and no catalog uses it.
+pub fn drop(name: &str) -> Result<()> {
+    need_owner(name)?;
     let _owner = Acting::as_owner(identity::extension_owner()?);
     // The row first: who makes a catalog with it meanwhile waits, or is waited for.
     spi::first(Mode::Write, "SELECT 1 FROM persona.adapter WHERE name = $1 FOR UPDATE", &[Arg::of(name)], |_| Ok(()))?;
@@ -136,5 +151,9 @@ pub fn caller() -> Result<String> {
 
 /// Whether a relation is there to be read at all.
 pub fn relation(source: Option<pg_sys::Oid>) -> Result<pg_sys::Oid> {
-    source.ok_or_else(|| Error::InvalidValue { place: "argument".into(), key: "source".into(), reason: "it is NULL".into() })
+    source.ok_or_else(|| Error::InvalidValue {
+        place: "argument".into(),
+        key: "source".into(),
+        reason: "it is NULL".into(),
+    })
 }

@@ -1,10 +1,11 @@
 //! Models in this backend: loaded on first use, kept, or inherited from the postmaster.
 
 use super::interrupt::Backend;
-use super::{guc, query_cache};
+use super::{adapter, guc, query_cache};
 use crate::control::{Control, Free};
 use crate::embed::{Cache, Encoder, Listed, Precision, Reranker, Role, Scratch, bundles};
 use crate::error::{Error, Result};
+use crate::tune::Task;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,11 @@ fn model_dir() -> Result<PathBuf> {
     })
 }
 
+/// The folder of the bundles.
+pub fn folder() -> Result<PathBuf> {
+    model_dir()
+}
+
 /// The bundle that is meant where none is named.
 pub fn default_model() -> Result<String> {
     guc::text(&guc::MODEL).ok_or_else(|| Error::InvalidValue {
@@ -58,7 +64,8 @@ pub fn default_model() -> Result<String> {
     })
 }
 
-fn precision() -> Precision {
+/// The arithmetic that is set.
+pub fn precision() -> Precision {
     match guc::PRECISION.get() {
         guc::Precision::Int8 => Precision::Int8,
         guc::Precision::Auto | guc::Precision::F32 => Precision::F32,
@@ -87,12 +94,34 @@ fn need_cpu() -> Result<()> {
     }
 }
 
-/// The encoder of a bundle, loaded if need be.
-pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
-    let folder = model_dir()?;
-    let precision = precision();
+/// Refuses what no model can run on: a device that is not there, texts that are not UTF-8.
+pub fn usable() -> Result<()> {
     need_cpu()?;
-    need_utf8()?;
+    need_utf8()
+}
+
+/// Whether `persona.model_dir` holds a bundle of this name.
+pub fn is_bundle(name: &str) -> Result<bool> {
+    let plain = !name.is_empty() && !name.contains(['/', '\\', '\0']) && !name.starts_with('.');
+    Ok(plain && model_dir()?.join(name).is_dir())
+}
+
+/// The encoder of a model: of a bundle, or of a bundle with an adapter merged in. A bundle's name comes first; no adapter
+/// can be made that has it.
+pub fn encoder(model: &str) -> Result<Arc<Encoder>> {
+    usable()?;
+    if !is_bundle(model)?
+        && let Some(loaded) = adapter::find(model, precision())?
+    {
+        return Ok(loaded.encoder.clone());
+    }
+    bundle(model, precision())
+}
+
+/// The encoder of a bundle in some arithmetic, loaded if need be.
+pub fn bundle(bundle: &str, precision: Precision) -> Result<Arc<Encoder>> {
+    let folder = model_dir()?;
+    usable()?;
     let found = SESSION.with_borrow(|session| {
         session
             .loaded
@@ -128,6 +157,15 @@ pub fn embed(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Contro
     result
 }
 
+/// Lends the backend's work space.
+pub fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> Result<T>) -> Result<T> {
+    let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
+    scratch.set_threads(guc::THREADS.get().max(1) as usize);
+    let result = work(&mut scratch);
+    SESSION.with_borrow_mut(|session| session.scratch = scratch);
+    result
+}
+
 /// Embeds a query; asked again, here or in another backend, it comes from a cache.
 pub fn embed_query(encoder: &Encoder, text: &str) -> Result<Arc<[f32]>> {
     if let Some(known) = SESSION.with_borrow_mut(|s| s.queries.get(encoder, Role::Query, text)) {
@@ -152,6 +190,12 @@ pub fn rerank(model: Option<&str>, query: &str, documents: &[&str]) -> Result<Ve
         Some(name) => name.to_owned(),
         None => only_reranker(&folder)?,
     };
+    if !is_bundle(&bundle)?
+        && let Some(loaded) = adapter::find(&bundle, precision())?
+    {
+        let loaded = if loaded.task == Task::Rank { loaded } else { adapter::need(&bundle, &[Task::Rank])? };
+        return with_scratch(|scratch| loaded.rerank(query, documents, scratch, &Backend));
+    }
     let known =
         SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
     let reranker = match known {
@@ -204,7 +248,7 @@ pub struct Model {
     pub error: Option<String>,
 }
 
-/// Every bundle in the model folder; what cannot be used says why.
+/// Every bundle in the model folder, and every adapter; what cannot be used says why.
 pub fn models() -> Result<Vec<Model>> {
     let folder = model_dir()?;
     let mut models = Vec::new();
@@ -236,6 +280,22 @@ pub fn models() -> Result<Vec<Model>> {
             bytes: Some(encoder.info().bytes),
             ..shown.clone()
         }));
+    }
+    for listed in adapter::list()? {
+        let base = models.iter().find(|m| m.bundle == listed.base).cloned();
+        models.push(Model {
+            architecture: base.as_ref().and_then(|m| m.architecture.clone()),
+            dimension: base.as_ref().and_then(|m| m.dimension),
+            max_length: base.as_ref().and_then(|m| m.max_length),
+            precision: listed.loaded.then(|| precision().name().to_owned()),
+            hash: Some(listed.hash),
+            loaded: listed.loaded,
+            bytes: Some(listed.bytes as usize),
+            error: listed
+                .refused
+                .or_else(|| base.is_none().then(|| format!("its base \"{}\" is not there", listed.base))),
+            bundle: listed.name,
+        });
     }
     Ok(models)
 }

@@ -201,7 +201,11 @@ impl Source {
 }
 
 /// Most bytes of rows that are read: as much as a run may take.
-fn bounded<T>(sql: &str, mut size: impl FnMut(&T) -> usize, mut row: impl FnMut(&spi::Row) -> Result<T>) -> Result<Vec<T>> {
+fn bounded<T>(
+    sql: &str,
+    mut size: impl FnMut(&T) -> usize,
+    mut row: impl FnMut(&spi::Row) -> Result<T>,
+) -> Result<Vec<T>> {
     let most = guc::MAINTENANCE_MEMORY.get() as usize * 1024;
     let (mut all, mut bytes) = (Vec::new(), 0);
     spi::stream(sql, &[], 4096, |rows| {
@@ -228,7 +232,10 @@ fn read(wanted: &Wanted) -> Result<Data> {
     match (wanted.task, catalog) {
         (Task::Classify, _) => {
             let (text, label) = (text(&options.text)?, text(&options.label)?);
-            let sql = format!("SELECT {text}, {label} FROM {} s WHERE {text} IS NOT NULL AND {label} IS NOT NULL", source.name);
+            let sql = format!(
+                "SELECT {text}, {label} FROM {} s WHERE {text} IS NOT NULL AND {label} IS NOT NULL",
+                source.name
+            );
             let size = |row: &(String, String)| row.0.len() + row.1.len();
             Ok(Data::Labelled(bounded(&sql, size, |row| Ok((row.need(1)?, row.need(2)?)))?))
         }
@@ -236,13 +243,18 @@ fn read(wanted: &Wanted) -> Result<Data> {
         (Task::Embed | Task::Rank, _) => {
             let (query, item) = (text(&options.query)?, text(&options.item)?);
             let graded = wanted.task == Task::Rank;
-            let grade = if graded { format!("{}::pg_catalog.float4", source.column(&options.grade)?) } else { "1::pg_catalog.float4".into() };
+            let grade = if graded {
+                format!("{}::pg_catalog.float4", source.column(&options.grade)?)
+            } else {
+                "1::pg_catalog.float4".into()
+            };
             let sql = format!(
                 "SELECT {query}, {item}, {grade} FROM {} s WHERE {query} IS NOT NULL AND {item} IS NOT NULL AND {grade} IS NOT NULL",
                 source.name
             );
             let size = |pair: &Pair| pair.query.len() + pair.item.len();
-            let rows = bounded(&sql, size, |row| Ok(Pair { query: row.need(1)?, item: row.need(2)?, grade: row.need(3)? }))?;
+            let rows =
+                bounded(&sql, size, |row| Ok(Pair { query: row.need(1)?, item: row.need(2)?, grade: row.need(3)? }))?;
             if let Some(bad) = rows.iter().find(|row| !row.grade.is_finite()) {
                 return Err(Error::NotFinite { what: format!("the grade of \"{}\"", bad.query) });
             }
@@ -251,7 +263,8 @@ fn read(wanted: &Wanted) -> Result<Data> {
         (Task::Tag, Some(catalog)) if !source.has(&options.spans) => weak_tags(&catalog),
         (Task::Tag, _) => {
             let (text, spans) = (text(&options.text)?, source.column(&options.spans)?);
-            let sql = format!("SELECT {text}, {spans}::pg_catalog.jsonb FROM {} s WHERE {text} IS NOT NULL", source.name);
+            let sql =
+                format!("SELECT {text}, {spans}::pg_catalog.jsonb FROM {} s WHERE {text} IS NOT NULL", source.name);
             let size = |row: &Tagged| row.text.len() + 64 * row.spans.len();
             let rows = bounded(&sql, size, |row| {
                 let text: String = row.need(1)?;
@@ -265,12 +278,14 @@ fn read(wanted: &Wanted) -> Result<Data> {
 
 /// `[{"start": 0, "end": 4, "label": "brand"}]`, in characters from 0, to bytes.
 fn read_spans(text: &str, spans: &Value) -> Result<Vec<(std::ops::Range<usize>, String)>> {
-    let wrong = |reason: &str| Error::InvalidValue { place: "column".into(), key: "spans".into(), reason: reason.into() };
+    let wrong =
+        |reason: &str| Error::InvalidValue { place: "column".into(), key: "spans".into(), reason: reason.into() };
     let list = spans.as_array().ok_or_else(|| wrong("it is a list of {\"start\", \"end\", \"label\"}"))?;
     let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
     list.iter()
         .map(|span| {
-            let number = |key: &str| span.get(key).and_then(Value::as_u64).and_then(|n| starts.get(n as usize)).copied();
+            let number =
+                |key: &str| span.get(key).and_then(Value::as_u64).and_then(|n| starts.get(n as usize)).copied();
             let label = span.get("label").and_then(Value::as_str);
             match (number("start"), number("end"), label) {
                 (Some(start), Some(end), Some(label)) if start < end => Ok((start..end, label.to_owned())),

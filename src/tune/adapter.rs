@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::options::Task;
 use crate::control::Control;
 use crate::embed::gradient::{Method, Plan, Target};
-use crate::embed::{Encoder, Role, Scratch};
+use crate::embed::{Encoder, Role, Scratch, export};
 use crate::error::{Error, Result};
 use crate::linear::dot;
 
@@ -32,6 +32,9 @@ pub struct Adapter {
 fn broken(reason: impl std::fmt::Display) -> Error {
     Error::Adapter { reason: reason.to_string() }
 }
+
+/// Arrays by name.
+type Arrays = HashMap<String, Vec<f32>>;
 
 /// Named arrays of floats and a few words, as one safetensors file. Same content, same bytes.
 pub(super) fn write(words: &BTreeMap<String, String>, arrays: &[(&str, &[f32], bool)]) -> Result<Vec<u8>> {
@@ -56,9 +59,10 @@ pub(super) fn write(words: &BTreeMap<String, String>, arrays: &[(&str, &[f32], b
 }
 
 /// Words and arrays of a file that [`write`] made.
-pub(super) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, String>, HashMap<String, Vec<f32>>)> {
+pub(super) fn read(bytes: &[u8]) -> Result<(BTreeMap<String, String>, Arrays)> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-    let words = header.metadata().as_ref().and_then(|m| m.get("pg_persona")).ok_or_else(|| broken("it has no words"))?;
+    let words =
+        header.metadata().as_ref().and_then(|m| m.get("pg_persona")).ok_or_else(|| broken("it has no words"))?;
     let words = serde_json::from_str(words).map_err(broken)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
     let mut arrays = HashMap::new();
@@ -163,6 +167,61 @@ impl Adapter {
         Ok(Loaded { task: self.task, labels: self.labels, head: self.head, encoder: Arc::new(encoder) })
     }
 
+    /// The adapter merged into its base, as the files of a sentence-transformers folder. The labels' head is a dense module
+    /// at its end (`classify`), or a file of its own.
+    pub fn export(
+        &self,
+        base: &Encoder,
+        model_dir: &std::path::Path,
+        control: &dyn Control,
+    ) -> Result<Vec<(String, Vec<u8>)>> {
+        if matches!(self.plan.method, Method::Bottleneck { .. }) {
+            return Err(Error::InvalidValue {
+                place: "argument".into(),
+                key: "name".into(),
+                reason: "a bottleneck has no place in the base's architecture; lora, full and head have".into(),
+            });
+        }
+        let net = base.trainable(self.plan.clone(), control)?;
+        let mut files = export(model_dir, &base.info().bundle, &net, &self.values, control)?;
+        if self.head.is_empty() {
+            return Ok(files);
+        }
+        let (width, outputs) = (base.info().dimension, self.outputs());
+        let (weight, bias) = self.head.split_at(outputs * width);
+        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let (weight, bias) = (bytes(weight), bytes(bias));
+        let head = serialize(
+            vec![
+                ("linear.weight", TensorView::new(Dtype::F32, vec![outputs, width], &weight).map_err(broken)?),
+                ("linear.bias", TensorView::new(Dtype::F32, vec![outputs], &bias).map_err(broken)?),
+            ],
+            None,
+        )
+        .map_err(broken)?;
+        let labels = serde_json::to_vec_pretty(&self.labels).map_err(broken)?;
+        files.push(("labels.json".into(), labels));
+        let modules = files.iter().position(|(path, _)| path == "modules.json");
+        match (self.task, modules) {
+            (Task::Classify, Some(at)) => {
+                let mut list: Vec<serde_json::Value> = serde_json::from_slice(&files[at].1).map_err(broken)?;
+                let place = list.len();
+                list.push(
+                    serde_json::json!({"idx": place, "name": place.to_string(), "path": format!("{place}_Dense"),
+                    "type": "sentence_transformers.models.Dense"}),
+                );
+                files[at].1 = serde_json::to_vec_pretty(&list).map_err(broken)?;
+                let config = serde_json::json!({"in_features": width, "out_features": outputs, "bias": true,
+                    "activation_function": "torch.nn.modules.linear.Identity"});
+                let config = serde_json::to_vec_pretty(&config).map_err(broken)?;
+                files.push((format!("{place}_Dense/config.json"), config));
+                files.push((format!("{place}_Dense/model.safetensors"), head));
+            }
+            _ => files.push(("head.safetensors".into(), head)),
+        }
+        Ok(files)
+    }
+
     fn outputs(&self) -> usize {
         match self.task {
             Task::Embed => 0,
@@ -200,22 +259,44 @@ pub(super) fn shares(logits: &[f32]) -> Vec<f32> {
 }
 
 impl Loaded {
-    /// For each text, the share of each label, in the order of [`Loaded::labels`].
-    pub fn classify(&self, texts: &[&str], scratch: &mut Scratch, control: &dyn Control) -> Result<Vec<Vec<f32>>> {
+    /// The share of each label, for a text's vector.
+    pub fn shares(&self, vector: &[f32]) -> Vec<f32> {
+        shares(&logits(&self.head, vector))
+    }
+
+    /// For each text the share of each label, and the texts' vectors.
+    pub fn judge(
+        &self,
+        texts: &[&str],
+        scratch: &mut Scratch,
+        control: &dyn Control,
+    ) -> Result<(Vec<Vec<f32>>, Vec<f32>)> {
         let width = self.encoder.info().dimension;
         let vectors = self.encoder.embed(texts, Role::Query, scratch, control)?;
-        Ok(vectors.chunks_exact(width).map(|vector| shares(&logits(&self.head, vector))).collect())
+        let shares = vectors.chunks_exact(width).map(|vector| self.shares(vector)).collect();
+        Ok((shares, vectors))
     }
 
     /// How well each document answers the query, 0 to 1, in input order.
-    pub fn rerank(&self, query: &str, documents: &[&str], scratch: &mut Scratch, control: &dyn Control) -> Result<Vec<f32>> {
+    pub fn rerank(
+        &self,
+        query: &str,
+        documents: &[&str],
+        scratch: &mut Scratch,
+        control: &dyn Control,
+    ) -> Result<Vec<f32>> {
         let vectors = self.encoder.embed_pairs(query, documents, scratch, control)?;
         let score = |vector: &[f32]| 1.0 / (1.0 + (-logits(&self.head, vector).first().copied().unwrap_or(0.0)).exp());
         Ok(vectors.chunks_exact(self.encoder.info().dimension).map(score).collect())
     }
 
     /// The spans of a text that bear a label: bytes, label, share.
-    pub fn tag(&self, text: &str, scratch: &mut Scratch, control: &dyn Control) -> Result<Vec<(Range<usize>, String, f32)>> {
+    pub fn tag(
+        &self,
+        text: &str,
+        scratch: &mut Scratch,
+        control: &dyn Control,
+    ) -> Result<Vec<(Range<usize>, String, f32)>> {
         let (pieces, hidden) = self.encoder.pieces(text, scratch, control)?;
         let width = self.encoder.info().dimension;
         let mut given = Vec::new();
@@ -285,7 +366,8 @@ mod tests {
     #[test]
     fn pieces_become_spans() {
         let labels: Vec<String> = ["O", "B-brand", "I-brand", "B-color", "I-color"].map(String::from).to_vec();
-        let pieces = [(0..3, 1, 0.9), (3..6, 2, 0.8), (7..10, 3, 0.7), (11..12, 0, 1.0), (13..15, 1, 0.6), (16..18, 1, 0.5)];
+        let pieces =
+            [(0..3, 1, 0.9), (3..6, 2, 0.8), (7..10, 3, 0.7), (11..12, 0, 1.0), (13..15, 1, 0.6), (16..18, 1, 0.5)];
         let got = spans(&labels, &pieces);
         let shown: Vec<(Range<usize>, &str)> = got.iter().map(|(r, l, _)| (r.clone(), l.as_str())).collect();
         assert_eq!(shown, [(0..6, "brand"), (7..10, "color"), (13..15, "brand"), (16..18, "brand")]);

@@ -60,9 +60,9 @@ impl Data {
     pub fn sorted(mut self) -> Data {
         match &mut self {
             Data::Labelled(rows) => rows.sort(),
-            Data::Pairs(rows) | Data::Graded(rows) => rows.sort_by(|a, b| {
-                (&a.query, &a.item).cmp(&(&b.query, &b.item)).then(a.grade.total_cmp(&b.grade))
-            }),
+            Data::Pairs(rows) | Data::Graded(rows) => {
+                rows.sort_by(|a, b| (&a.query, &a.item).cmp(&(&b.query, &b.item)).then(a.grade.total_cmp(&b.grade)))
+            }
             Data::Items(rows) => rows.sort_by(|a, b| (&a.title, &a.text, &a.names).cmp(&(&b.title, &b.text, &b.names))),
             Data::Tagged(rows) => rows.sort_by(|a, b| {
                 let spans = |t: &Tagged| t.spans.iter().map(|(r, l)| (r.start, r.end, l.clone())).collect::<Vec<_>>();
@@ -128,6 +128,29 @@ impl Data {
     }
 }
 
+/// Where a value stands in a text as whole words, whatever its case; the bytes of its first place.
+pub fn stands_in(text: &str, value: &str) -> Option<Range<usize>> {
+    let value = value.trim();
+    if value.chars().count() < 2 {
+        return None;
+    }
+    let edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    text.char_indices().map(|(at, _)| at).find_map(|at| {
+        if !edge(text[..at].chars().next_back()) {
+            return None;
+        }
+        let mut rest = text[at..].char_indices();
+        for wanted in value.chars() {
+            let (_, found) = rest.next()?;
+            if found != wanted && !found.to_lowercase().eq(wanted.to_lowercase()) {
+                return None;
+            }
+        }
+        let end = at + rest.next().map_or(text.len() - at, |(end, _)| end);
+        edge(text[end..].chars().next()).then_some(at..end)
+    })
+}
+
 /// The words of a text, hashed.
 pub(super) fn words(text: &str) -> HashSet<u64> {
     text.split(|c: char| !c.is_alphanumeric())
@@ -166,6 +189,15 @@ pub(super) fn asked(item: &Item, random: &mut Random) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_stand_in_titles_as_words() {
+        assert_eq!(stands_in("Red Canvas Shoe", "canvas"), Some(4..10));
+        assert_eq!(stands_in("Red Canvas Shoe", "can"), None);
+        assert_eq!(stands_in("Café CRÈME, 5", "café crème"), Some(0..12));
+        assert_eq!(stands_in("a HP", "hp"), Some(2..4));
+        assert_eq!(stands_in("a", "a"), None);
+    }
 
     #[test]
     fn queries_are_made_of_the_item() {

@@ -102,9 +102,8 @@ mod tests {
         let queries: Vec<f32> = (0..12).map(|i| (i as f32 * 0.7).sin()).collect();
         let items: Vec<f32> = (0..16).map(|i| (i as f32 * 1.3 + 1.0).sin()).collect();
         let excused = |i: usize, j: usize| i == 0 && j == 2;
-        let loss = |queries: &[f32], items: &[f32]| {
-            contrast(queries, items, 4, 0.5, excused, &mut [0.0; 12], &mut [0.0; 16])
-        };
+        let loss =
+            |queries: &[f32], items: &[f32]| contrast(queries, items, 4, 0.5, excused, &mut [0.0; 12], &mut [0.0; 16]);
         let (mut of_queries, mut of_items) = ([0.0; 12], [0.0; 16]);
         contrast(&queries, &items, 4, 0.5, excused, &mut of_queries, &mut of_items);
         for i in 0..12 {

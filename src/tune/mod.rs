@@ -11,8 +11,8 @@ mod adapter;
 mod data;
 mod judge;
 mod loss;
-mod options;
 mod optimizer;
+mod options;
 mod probe;
 mod random;
 pub mod report;
@@ -21,6 +21,6 @@ mod sample;
 pub mod select;
 
 pub use adapter::{Adapter, Loaded};
-pub use data::{Data, Item, Pair, Tagged};
+pub use data::{Data, Item, Pair, Tagged, stands_in};
 pub use options::{Adopt, MethodName, Options, Task};
 pub use run::{Run, State, Told, Verdict};

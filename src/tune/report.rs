@@ -48,16 +48,17 @@ pub fn means(lines: &mut Vec<Line>) {
         let total: f64 = lines.iter().map(weight).sum();
         if total == 0.0 { 0.0 } else { lines.iter().map(|l| of(l) * weight(l)).sum::<f64>() / total }
     };
-    let both: Vec<Line> = [("macro", &(|_: &Line| 1.0) as &dyn Fn(&Line) -> f64), ("weighted", &|l: &Line| l.support as f64)]
-        .into_iter()
-        .map(|(name, weight)| Line {
-            label: name.into(),
-            precision: mean(|l| l.precision, weight),
-            recall: mean(|l| l.recall, weight),
-            f1: mean(|l| l.f1, weight),
-            support,
-        })
-        .collect();
+    let both: Vec<Line> =
+        [("macro", &(|_: &Line| 1.0) as &dyn Fn(&Line) -> f64), ("weighted", &|l: &Line| l.support as f64)]
+            .into_iter()
+            .map(|(name, weight)| Line {
+                label: name.into(),
+                precision: mean(|l| l.precision, weight),
+                recall: mean(|l| l.recall, weight),
+                f1: mean(|l| l.f1, weight),
+                support,
+            })
+            .collect();
     lines.extend(both);
 }
 
@@ -97,7 +98,8 @@ mod tests {
         let labels: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
         let lines = classification(&labels, &[0, 0, 0, 1, 1, 2], &[0, 0, 1, 1, 2, 2]);
         let shown: Vec<(&str, f64, usize)> = lines.iter().map(|l| (l.label.as_str(), l.f1, l.support)).collect();
-        let want = [("a", 0.8, 3), ("b", 0.5, 2), ("c", 2.0 / 3.0, 1), ("macro", 0.655_555, 6), ("weighted", 0.677_777, 6)];
+        let want =
+            [("a", 0.8, 3), ("b", 0.5, 2), ("c", 2.0 / 3.0, 1), ("macro", 0.655_555, 6), ("weighted", 0.677_777, 6)];
         for (got, want) in shown.iter().zip(want) {
             assert!(got.0 == want.0 && (got.1 - want.1).abs() < 1e-5 && got.2 == want.2, "{shown:?}");
         }

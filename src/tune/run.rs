@@ -67,13 +67,16 @@ impl State {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let words = json!({"epoch": self.epoch, "step": self.step, "steps": self.moments.steps, "loss": self.loss.to_bits(),
             "seconds": self.seconds, "best": self.best_value, "stale": self.stale, "told": self.told, "done": self.done});
-        adapter::write(&BTreeMap::from([("state".to_owned(), words.to_string())]), &[
-            ("values", &self.values, false),
-            ("first", &self.moments.first, false),
-            ("second", &self.moments.second, false),
-            ("best", &self.best, false),
-            ("base", &self.base, false),
-        ])
+        adapter::write(
+            &BTreeMap::from([("state".to_owned(), words.to_string())]),
+            &[
+                ("values", &self.values, false),
+                ("first", &self.moments.first, false),
+                ("second", &self.moments.second, false),
+                ("best", &self.best, false),
+                ("base", &self.base, false),
+            ],
+        )
     }
 
     /// Reads what [`State::to_bytes`] wrote.
@@ -190,7 +193,12 @@ impl Run {
     }
 
     /// Takes steps until `enough` says so, or all are taken. An epoch's end is a step of its own: the rows held out.
-    pub fn advance(&mut self, state: &mut State, enough: &mut dyn FnMut() -> bool, control: &dyn Control) -> Result<()> {
+    pub fn advance(
+        &mut self,
+        state: &mut State,
+        enough: &mut dyn FnMut() -> bool,
+        control: &dyn Control,
+    ) -> Result<()> {
         let (epochs, steps) = (self.options.epochs(self.task), self.steps());
         self.net.set(&state.values[..self.net.len()])?;
         while !state.done {
@@ -304,7 +312,8 @@ impl Run {
         }
         let mut of_vectors = vec![0.0; seen.vectors.len()];
         let head = &values[border..];
-        let loss = texts.loss(&self.samples, &self.options, &seen.vectors, head, &mut of_vectors, &mut gradient[border..])?;
+        let loss =
+            texts.loss(&self.samples, &self.options, &seen.vectors, head, &mut of_vectors, &mut gradient[border..])?;
         let width = self.net.hidden();
         let mut at = 0;
         for (i, wave) in waves.iter().enumerate() {
@@ -387,7 +396,9 @@ impl Run {
         if judged.each.is_empty() {
             why.push("no rows were held out to judge it by".to_owned());
         } else if low <= 0.0 {
-            why.push(format!("its gain on held-out rows is {gain:.4} (95 %: {low:.4} to {high:.4}), not surely above 0"));
+            why.push(format!(
+                "its gain on held-out rows is {gain:.4} (95 %: {low:.4} to {high:.4}), not surely above 0"
+            ));
         }
         // A classifier's vectors are its own affair; those of an embedding model are compared with anything.
         if self.task == Task::Embed && after < 0.99 * before {

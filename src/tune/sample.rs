@@ -154,8 +154,7 @@ impl Samples {
             return Err(too_few("there are fewer than two rows to learn from"));
         }
         let width = encoder.info().dimension;
-        let mut samples =
-            Samples { kind, train, held, labels, drawn, held_pairs, held_batch: Batch::default(), width };
+        let mut samples = Samples { kind, train, held, labels, drawn, held_pairs, held_batch: Batch::default(), width };
         samples.held_batch = samples.make_held(encoder, length)?;
         Ok(samples)
     }
@@ -265,7 +264,14 @@ impl Samples {
     ) -> Result<Drawn> {
         control.check()?;
         let mut batch = Batch::default();
-        let mut drawn = Drawn { batch: Batch::default(), queries: Vec::new(), items: Vec::new(), labels: Vec::new(), grades: Vec::new(), base: Vec::new() };
+        let mut drawn = Drawn {
+            batch: Batch::default(),
+            queries: Vec::new(),
+            items: Vec::new(),
+            labels: Vec::new(),
+            grades: Vec::new(),
+            base: Vec::new(),
+        };
         match &self.kind {
             Kind::Labelled { tokens, label_of, .. } => {
                 for i in rows {
@@ -480,7 +486,14 @@ impl Drawn {
 
     /// Adds texts that are to keep the vectors that the base model makes of them (Li and Hoiem 2016,
     /// <https://arxiv.org/abs/1606.09282>): a `share` of all.
-    pub(super) fn rehearse(&mut self, share: f32, encoder: &Encoder, length: usize, random: &mut Random, control: &dyn Control) -> Result<()> {
+    pub(super) fn rehearse(
+        &mut self,
+        share: f32,
+        encoder: &Encoder,
+        length: usize,
+        random: &mut Random,
+        control: &dyn Control,
+    ) -> Result<()> {
         if share <= 0.0 || self.queries.is_empty() {
             return Ok(());
         }
@@ -499,6 +512,10 @@ impl Drawn {
 
 /// Whether an item is no negative of a query, as it might answer it: it is the answer's own text, or holds every word of
 /// the query.
-pub(super) fn excuses(query: &(String, HashSet<u64>), answer: &(String, HashSet<u64>), item: &(String, HashSet<u64>)) -> bool {
+pub(super) fn excuses(
+    query: &(String, HashSet<u64>),
+    answer: &(String, HashSet<u64>),
+    item: &(String, HashSet<u64>),
+) -> bool {
     item.0 == answer.0 || (!query.1.is_empty() && query.1.is_subset(&item.1))
 }

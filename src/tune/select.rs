@@ -36,7 +36,8 @@ pub fn next(shares: &[Vec<f32>], vectors: &[f32], k: usize, control: &dyn Contro
     while taken.len() < k {
         control.check()?;
         let worth = |i: usize| pool[i].1 * (1.0 - near[i]);
-        let Some(best) = (0..pool.len()).filter(|i| left[*i]).max_by(|a, b| worth(*a).total_cmp(&worth(*b)).then(b.cmp(a)))
+        let Some(best) =
+            (0..pool.len()).filter(|i| left[*i]).max_by(|a, b| worth(*a).total_cmp(&worth(*b)).then(b.cmp(a)))
         else {
             break;
         };

@@ -32,6 +32,7 @@ use bytes::Quantized;
 use linear::Linear;
 use simd::Kernels;
 
+use super::Precision;
 use super::network::Activation;
 
 /// Whether this CPU multiplies bytes faster than floats.
@@ -114,6 +115,46 @@ impl Work {
 }
 
 impl Model {
+    /// This model in bytes: what it has of its own is packed anew, the rest is that of `base`, which is in bytes.
+    pub(super) fn in_bytes(&self, base: &Model) -> Model {
+        let mut model = self.clone();
+        let bytes = |mine: &mut Linear, base: Option<&Linear>| {
+            let Linear::Float(dense) = &*mine else { return };
+            *mine = match base {
+                Some(base) if dense.own_bytes() == 0 => base.clone(),
+                _ => {
+                    let (weight, bias) = dense.unpack();
+                    Linear::pack(&weight, &bias, dense.inputs(), Precision::Int8)
+                }
+            };
+        };
+        for (layer, base) in model.layers.iter_mut().zip(&base.layers) {
+            bytes(&mut layer.qkv, Some(&base.qkv));
+            bytes(&mut layer.out, Some(&base.out));
+            bytes(&mut layer.up, Some(&base.up));
+            bytes(&mut layer.down, Some(&base.down));
+            if let Some(neck) = &layer.neck {
+                let [mut down, mut up] = neck.as_ref().clone();
+                bytes(&mut down, None);
+                bytes(&mut up, None);
+                layer.neck = Some(Arc::new([down, up]));
+            }
+        }
+        (model.words, model.positions, model.second) =
+            (base.words.clone(), base.positions.clone(), base.second.clone());
+        model
+    }
+
+    /// Bytes that are this model's alone, beyond the base's that it was changed from.
+    pub(super) fn own_bytes(&self) -> usize {
+        let of = |linear: &Linear| match linear {
+            Linear::Float(dense) => dense.own_bytes(),
+            Linear::Byte(bytes) => bytes.bytes(),
+        };
+        let layers = self.layers.iter();
+        layers.map(|l| [&l.qkv, &l.out, &l.up, &l.down].into_iter().map(of).sum::<usize>()).sum()
+    }
+
     /// Distance between two rows of [`Work::hidden`].
     pub(super) fn stride(&self) -> usize {
         self.hidden

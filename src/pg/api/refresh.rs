@@ -54,11 +54,15 @@ fn read(options: &JsonB) -> Result<Options> {
 #[pg_extern(name = "_work", volatile)]
 fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i32> {
     door(|| {
+        if task == "fine_tune" {
+            let _shown = Shown::new(task, source);
+            return Ok(super::tune::work(source, options)?.then_some(step + 1));
+        }
         if task != "refresh" {
             return Err(Error::InvalidValue {
                 place: "argument".into(),
                 key: "task".into(),
-                reason: "known tasks: refresh".into(),
+                reason: "known tasks: refresh, fine_tune".into(),
             });
         }
         let batch = read(&options)?.batch;

@@ -131,7 +131,9 @@ fn distinct(relation: pg_sys::Oid, content: &str) -> Result<Vec<String>> {
     let columns = companion::columns(relation)?;
     let shown = super::super::catalog::shown(relation)?;
     let column = companion::ident(&companion::column(&columns, &shown, content)?.name);
-    let name = spi::first(Mode::Read, "SELECT persona._qualified($1)", &[spi::Arg::of(relation)], |row| row.need::<String>(1))?;
+    let name = spi::first(Mode::Read, "SELECT persona._qualified($1)", &[spi::Arg::of(relation)], |row| {
+        row.need::<String>(1)
+    })?;
     let sql = format!(
         "SELECT DISTINCT s.{column}::pg_catalog.text COLLATE \"C\" FROM {} s WHERE s.{column} IS NOT NULL ORDER BY 1",
         name.unwrap_or_default()
@@ -143,4 +145,11 @@ fn distinct(relation: pg_sys::Oid, content: &str) -> Result<Vec<String>> {
 #[pg_extern(name = "_drop_adapter", volatile)]
 fn drop_adapter(name: Option<&str>) {
     door(|| adapter::drop(name.ok_or_else(|| null("name"))?));
+}
+
+/// The files of an adapter's merged model. Who may read the adapter's weights: its owner, or a superuser.
+#[pg_extern(name = "_export_adapter", stable)]
+fn export_adapter(name: Option<&str>) -> TableIterator<'static, (name!(path, String), name!(content, Vec<u8>))> {
+    let files = door(|| adapter::export(name.ok_or_else(|| null("name"))?));
+    TableIterator::new(files)
 }

@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::super::buffer::Buffer;
 use super::super::simd::padded;
 use super::super::{Layer, Model, Norm};
+use super::Dropout;
 use super::attention::{Head, attend, attend_back, turn, weights_of};
 use super::product::At;
 use super::slot::{Aside, Slot, SlotGrad};
-use super::Dropout;
 use crate::control::Control;
 use crate::embed::network::Activation;
 use crate::error::Result;
@@ -98,7 +98,15 @@ impl Model {
     }
 
     /// `out = norm(x)`, keeping the normed rows and their factors; rows `stride` apart.
-    fn norm_rows(&self, norm: &Norm, x: &[f32], rows: usize, hat: &mut Buffer<f32>, by: &mut Vec<f32>, out: &mut Buffer<f32>) {
+    fn norm_rows(
+        &self,
+        norm: &Norm,
+        x: &[f32],
+        rows: usize,
+        hat: &mut Buffer<f32>,
+        by: &mut Vec<f32>,
+        out: &mut Buffer<f32>,
+    ) {
         let stride = padded(self.hidden);
         hat.room(rows * stride);
         out.room(rows * stride);
@@ -206,7 +214,14 @@ impl Model {
             bent.room(size);
             bent[..size].copy_from_slice(&inside[..size]);
             kernels.relu(&mut bent[..size]);
-            up.apply(kernels, At { values: bent, stride: down.columns() }, rows, &mut room.g, &mut room.unused, &mut room.aside);
+            up.apply(
+                kernels,
+                At { values: bent, stride: down.columns() },
+                rows,
+                &mut room.g,
+                &mut room.unused,
+                &mut room.aside,
+            );
             kernels.add(&mut room.y[..count], &room.g[..count]);
         }
         wave.drop(1, &mut room.y[..count], stride);
@@ -261,7 +276,8 @@ impl Model {
         control.check()?;
         let wide = if self.gated() {
             room.wide.room(rows * across);
-            let rows = room.wide.chunks_exact_mut(across).zip(kept.pre.chunks_exact(across)).zip(room.y.chunks_exact(inner));
+            let rows =
+                room.wide.chunks_exact_mut(across).zip(kept.pre.chunks_exact(across)).zip(room.y.chunks_exact(inner));
             for ((out, pre), grad) in rows.take(wave.rows) {
                 let (value, gate) = pre[..2 * self.intermediate].split_at(self.intermediate);
                 let (of_value, of_gate) = out[..2 * self.intermediate].split_at_mut(self.intermediate);

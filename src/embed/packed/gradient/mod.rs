@@ -8,6 +8,9 @@
 //! A trained number is always what is *added* to the network: it starts at 0 (or so that what is added is 0), and weight
 //! decay pulls towards the base model, not towards nothing.
 
+// A product is its operands, their shapes and where it goes; a struct for each call would say no more.
+#![allow(clippy::too_many_arguments)]
+
 mod attention;
 mod dropout;
 mod layer;
@@ -28,8 +31,8 @@ use crate::embed::network::Architecture;
 use crate::error::{Error, Result};
 pub use dropout::Dropout;
 use layer::{Kept, LayerGrad, Room, Trained, Wave};
-pub use plan::{Entry, Method, Plan, Target};
 use plan::Part;
+pub use plan::{Entry, Method, Plan, Target};
 use slot::{Low, Slot, turned};
 
 /// A network that is being trained.
@@ -41,6 +44,17 @@ pub struct Net {
     layers: Vec<Trained>,
     /// The weights and biases as they were, where they are trained as a whole.
     base: Vec<[(Vec<f32>, Vec<f32>); 4]>,
+}
+
+/// Numbers that are added to an upstream tensor, from one of its rows on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Its name, without the prefix that a file may have.
+    pub tensor: String,
+    /// The first row that is changed.
+    pub first_row: usize,
+    /// What is added to it and the following.
+    pub added: Vec<f32>,
 }
 
 /// What one wave of texts leaves for its way back. Kept and used again.
@@ -153,7 +167,9 @@ impl Net {
     /// Bytes that a token of a text of `len` tokens leaves on a tape, about.
     pub fn bytes_per_token(&self, len: usize) -> usize {
         let model = &self.model;
-        let row = 7 * padded(model.hidden) + 4 * model.heads.columns() + model.heads.count * padded(len)
+        let row = 7 * padded(model.hidden)
+            + 4 * model.heads.columns()
+            + model.heads.count * padded(len)
             + 3 * padded(model.intermediate);
         4 * row * (model.layers.len() - self.first).max(1)
     }
@@ -197,6 +213,44 @@ impl Net {
             }
         }
         Ok(())
+    }
+
+    /// What these values add to upstream's tensors.
+    pub fn changes(&self, values: &[f32]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut low: Option<&Entry> = None;
+        for entry in &self.entries {
+            let run = &values[entry.at..][..entry.len()];
+            let (name, ending) = entry.name.rsplit_once('.').unwrap_or((&entry.name, ""));
+            let added = match entry.part {
+                Part::LowA(_) => {
+                    low = Some(entry);
+                    continue;
+                }
+                Part::LowB(_) => {
+                    let Some(a) = low else { continue };
+                    let (rank, inputs) = (a.shape[0], a.shape[1]);
+                    let a = &values[a.at..][..a.len()];
+                    let mut added = vec![0.0; entry.shape[0] * inputs];
+                    for (row, b) in added.chunks_exact_mut(inputs).zip(run.chunks_exact(rank)) {
+                        for (a, b) in a.chunks_exact(inputs).zip(b) {
+                            row.iter_mut().zip(a).for_each(|(x, a)| *x += a * b * self.scaling());
+                        }
+                    }
+                    added
+                }
+                _ => run.to_vec(),
+            };
+            let name = name.trim_end_matches(".lora_B");
+            // ModernBERT's three are one matrix upstream.
+            let fused = [".query", ".key", ".value"].iter().position(|part| name.ends_with(&format!("Wqkv{part}")));
+            let (name, first_row) = match (fused, name.rsplit_once('.')) {
+                (Some(part), Some((fused, _))) => (fused, part * self.model.hidden),
+                _ => (name, 0),
+            };
+            changes.push(Change { tensor: format!("{name}.{ending}"), first_row, added });
+        }
+        changes
     }
 
     fn of_layer(&self, layer: usize) -> impl Iterator<Item = &Entry> {
@@ -251,7 +305,8 @@ impl Net {
                 Part::Weight(target) if target.slot() == slot => {
                     for (o, row) in run.chunks_exact(entry.shape[1]).enumerate() {
                         for (i, x) in row.iter().enumerate() {
-                            weight[model.row(target, o) * inputs + model.column(target, i)] += *x * model.factor(target);
+                            weight[model.row(target, o) * inputs + model.column(target, i)] +=
+                                *x * model.factor(target);
                         }
                     }
                 }
@@ -304,7 +359,8 @@ impl Net {
         for at in self.first..model.layers.len() {
             let norms = self.norms(at, values);
             let layer = &mut model.layers[at];
-            for (n, linear) in [&mut layer.qkv, &mut layer.out, &mut layer.up, &mut layer.down].into_iter().enumerate() {
+            for (n, linear) in [&mut layer.qkv, &mut layer.out, &mut layer.up, &mut layer.down].into_iter().enumerate()
+            {
                 if !matches!(self.plan.method, Method::Full | Method::Lora { .. }) {
                     continue;
                 }
@@ -425,7 +481,8 @@ impl Net {
                         let slot = &sum.slots[target.slot()];
                         let Method::Lora { rank, .. } = self.plan.method else { continue };
                         if before != Some(target) {
-                            block = if before.is_some_and(|t: Target| t.slot() == target.slot()) { block + 1 } else { 0 };
+                            block =
+                                if before.is_some_and(|t: Target| t.slot() == target.slot()) { block + 1 } else { 0 };
                             before = Some(target);
                         }
                         let dense = &self.layers[i].slots[target.slot()].forward;

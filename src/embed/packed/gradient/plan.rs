@@ -125,31 +125,40 @@ impl Entry {
 pub(super) fn name(architecture: Architecture, layer: usize, target: Target) -> String {
     use Target::*;
     let (prefix, inner) = match architecture {
-        Architecture::DistilBert => ("transformer.layer", match target {
-            Query => "attention.q_lin",
-            Key => "attention.k_lin",
-            Value => "attention.v_lin",
-            Output => "attention.out_lin",
-            Up => "ffn.lin1",
-            Down => "ffn.lin2",
-        }),
+        Architecture::DistilBert => (
+            "transformer.layer",
+            match target {
+                Query => "attention.q_lin",
+                Key => "attention.k_lin",
+                Value => "attention.v_lin",
+                Output => "attention.out_lin",
+                Up => "ffn.lin1",
+                Down => "ffn.lin2",
+            },
+        ),
         // Upstream the three are one matrix.
-        Architecture::ModernBert => ("layers", match target {
-            Query => "attn.Wqkv.query",
-            Key => "attn.Wqkv.key",
-            Value => "attn.Wqkv.value",
-            Output => "attn.Wo",
-            Up => "mlp.Wi",
-            Down => "mlp.Wo",
-        }),
-        _ => ("encoder.layer", match target {
-            Query => "attention.self.query",
-            Key => "attention.self.key",
-            Value => "attention.self.value",
-            Output => "attention.output.dense",
-            Up => "intermediate.dense",
-            Down => "output.dense",
-        }),
+        Architecture::ModernBert => (
+            "layers",
+            match target {
+                Query => "attn.Wqkv.query",
+                Key => "attn.Wqkv.key",
+                Value => "attn.Wqkv.value",
+                Output => "attn.Wo",
+                Up => "mlp.Wi",
+                Down => "mlp.Wo",
+            },
+        ),
+        _ => (
+            "encoder.layer",
+            match target {
+                Query => "attention.self.query",
+                Key => "attention.self.key",
+                Value => "attention.self.value",
+                Output => "attention.output.dense",
+                Up => "intermediate.dense",
+                Down => "output.dense",
+            },
+        ),
     };
     format!("{prefix}.{layer}.{inner}")
 }

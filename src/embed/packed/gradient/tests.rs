@@ -146,7 +146,8 @@ fn waves_change_no_mask_and_upper_layers_alone_are_trained_alike() {
     let (mut upper, mut all) = (encoder.trainable(one, &Free).unwrap(), net);
     upper.set(&vec![0.0; upper.len()]).unwrap();
     all.set(&vec![0.0; all.len()]).unwrap();
-    let (few, many) = (run(&encoder, &upper, &texts, 99, Dropout::NONE), run(&encoder, &all, &texts, 99, Dropout::NONE));
+    let (few, many) =
+        (run(&encoder, &upper, &texts, 99, Dropout::NONE), run(&encoder, &all, &texts, 99, Dropout::NONE));
     assert!((few.0 - many.0).abs() < 1e-6);
     for (a, b) in few.1.iter().zip(&many.1[all.len() - upper.len()..]) {
         assert!((a - b).abs() < 1e-6);
