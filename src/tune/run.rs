@@ -128,6 +128,15 @@ pub struct Run {
     grad: Gradient,
 }
 
+/// A control for a part of a step, whose progress the step itself tells.
+pub(super) struct Quiet<'a>(pub(super) &'a dyn Control);
+
+impl Control for Quiet<'_> {
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
+}
+
 /// What a loss sees of a batch: a vector for each text, or (tags) for each token.
 struct Seen {
     vectors: Vec<f32>,
@@ -222,11 +231,11 @@ impl Run {
                     seconds: state.seconds,
                 });
                 // Without rows held out, the last is the best.
-                if value.is_none() || value > state.best_value {
-                    (state.best_value, state.stale) = (value, 0);
+                // One that does as well as the best has seen more, and takes its place.
+                state.stale = if value > state.best_value { 0 } else { state.stale + 1 };
+                if value.is_none() || value >= state.best_value {
+                    state.best_value = value;
                     state.best.clone_from(&state.values);
-                } else {
-                    state.stale += 1;
                 }
                 (state.step, state.loss, state.seconds) = (0, 0.0, 0.0);
                 let tired = self.options.patience > 0 && state.stale >= self.options.patience;
@@ -385,6 +394,7 @@ impl Run {
         let values = [adapter.values.as_slice(), &adapter.head].concat();
         let judged = self.judge(&values, control)?;
         let (gain, low, high) = report::gain(&judged.each, &state.base, self.options.seed);
+        let control = &Quiet(control);
         let before = probe::score(&self.encoder, control)?;
         let after = if border == 0 {
             before
@@ -450,7 +460,7 @@ pub(super) fn embed_all(
     let mut all = Vec::with_capacity(texts.len() * encoder.info().dimension);
     for texts in texts.chunks(64) {
         control.check()?;
-        all.append(&mut encoder.embed(texts, role, &mut scratch, control)?);
+        all.append(&mut encoder.embed(texts, role, &mut scratch, &Quiet(control))?);
     }
     Ok(all)
 }

@@ -1,5 +1,5 @@
 -- Fine-tuning: a classifier of the tiny shop's own words, and what uses it.
-SET client_min_messages = warning;
+SET client_min_messages = error;
 CREATE TABLE asks (content text, topic text);
 INSERT INTO asks SELECT w || ' ' || t || ' ' || i, topic FROM generate_series(1, 12) i,
     (VALUES ('where is my', 'parcel', 'delivery'), ('when comes the', 'package', 'delivery'),
@@ -40,16 +40,13 @@ SELECT name, task, method FROM persona.adapters ORDER BY name;
 -- a folder for other programs
 SELECT path, length(content) > 0 AS full FROM persona.export_adapter('shop') ORDER BY path;
 -- not adopted, not used
-\set VERBOSITY verbose
-RESET client_min_messages;
-\set SHOW_CONTEXT never
-\set VERBOSITY default
-SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "none", "text": "content", "label": "topic", "epochs": 1, "validation": 0}');
 SET client_min_messages = warning;
+SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "none", "text": "content", "label": "topic", "epochs": 1, "validation": 0}');
+SET client_min_messages = error;
 \set VERBOSITY sqlstate
 SELECT persona.embed('x', model => 'none');
 SELECT persona.fine_tune('classify', 'asks', '{"name": "topics", "text": "content", "label": "topic"}');
-SELECT persona.fine_tune('classify', 'asks', '{"name": "bert", "text": "content", "label": "topic"}');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "all-MiniLM-L6-v2", "text": "content", "label": "topic"}');
 SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "content", "label": "topic", "rank": 0}');
 SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "missing"}');
 SELECT persona.fine_tune('guess', 'asks', '{"name": "x"}');
