@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["retrieve"],
     &["store"],
     &["rank", "tune"],
-    &["search"],
+    &["search", "recommend", "arrange"],
     &["pg"],
 ];
 

@@ -34,6 +34,27 @@ pub struct SearchOptions {
     pub candidates: usize,
     /// How many rows of the ranking are passed over, 0 to 10,000. Default: 0.
     pub offset: usize,
+    /// In `bought_together`: keys of what else lies in the basket. Default: nothing.
+    pub basket: Vec<Key>,
+}
+
+/// An item's key, as JSON may have it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Key {
+    /// A whole number.
+    Number(i64),
+    /// Anything else.
+    Text(String),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Key::Number(number) => number.fmt(f),
+            Key::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 impl Default for SearchOptions {
@@ -45,6 +66,7 @@ impl Default for SearchOptions {
             sources: vec![Source::Lexical, Source::Dense, Source::Together],
             candidates: 500,
             offset: 0,
+            basket: Vec::new(),
         }
     }
 }
@@ -58,6 +80,7 @@ impl SearchOptions {
         };
         range("candidates", (1..=10_000).contains(&read.candidates), "from 1 to 10000")?;
         range("offset", read.offset <= 10_000, "from 0 to 10000")?;
+        range("basket", read.basket.len() <= 100, "at most 100 keys")?;
         range("sources", !read.sources.is_empty(), "at least one of lexical, dense, together")?;
         for (dimension, weight) in &read.weights {
             range(&format!("weights.{}", dimension.name()), (0.0..=100.0).contains(weight), "from 0 to 100")?;

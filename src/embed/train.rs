@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::packed::Batch;
+use super::Net as Place;
+use super::packed::{Batch, Model};
 use super::packed::gradient::{Net, Plan};
 use super::tokenize::Piece;
 use super::{Encoder, Info, Pooling, Precision, Role, Scratch, pool};
@@ -14,12 +15,19 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 
 impl Encoder {
+    fn cpu(&self) -> Result<&Model> {
+        match &self.net {
+            Place::Cpu(model) => Ok(model),
+            Place::Device(_) => Err(Error::Internal("training and adapters are the CPU's".into())),
+        }
+    }
+
     /// Its network, prepared for training by `plan`. The encoder has to be in f32.
     pub fn trainable(&self, plan: Plan, control: &dyn Control) -> Result<Net> {
         if self.info.precision != Precision::F32 {
             return Err(Error::Internal("only an encoder in f32 can be trained".into()));
         }
-        Net::new(&self.model, self.info.architecture, plan, control)
+        Net::new(self.cpu()?, self.info.architecture, plan, control)
     }
 
     /// This encoder with what was trained merged in, under another name. `mark` tells what it is: it becomes part of the
@@ -32,19 +40,19 @@ impl Encoder {
             hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             ..self.info.clone()
         };
-        Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), model })
+        Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Place::Cpu(model) })
     }
 
     /// This encoder in bytes, sharing what it did not change with `base`, which is in bytes.
-    pub fn in_bytes(&self, base: &Encoder) -> Encoder {
-        let model = self.model.in_bytes(&base.model);
+    pub fn in_bytes(&self, base: &Encoder) -> Result<Encoder> {
+        let model = self.cpu()?.in_bytes(base.cpu()?);
         let info = Info { precision: Precision::Int8, ..self.info.clone() };
-        Encoder { info, tokenizer: Arc::clone(&self.tokenizer), model }
+        Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Place::Cpu(model) })
     }
 
     /// Bytes of memory that are this encoder's alone, where it was changed from another.
     pub fn own_bytes(&self) -> usize {
-        self.model.own_bytes()
+        self.cpu().map_or(0, Model::own_bytes)
     }
 
     /// The token ids of a text, behind its role's prompt.
@@ -103,7 +111,7 @@ impl Encoder {
         batch.clear();
         batch.push(&pieces.iter().map(|piece| piece.id).collect::<Vec<_>>(), &[]);
         let mut work = super::packed::Work::default();
-        self.model.forward(batch, 0..1, &mut work, control)?;
+        self.cpu()?.forward(batch, 0..1, &mut work, control)?;
         Ok((pieces, work.hidden()[..batch.rows() * self.info.dimension].to_vec()))
     }
 

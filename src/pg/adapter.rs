@@ -55,7 +55,7 @@ pub fn find(name: &str, precision: Precision) -> Result<Option<Rc<Loaded>>> {
     let mut loaded = Adapter::read(&bytes)?.load(&encoder, name, &hash, &Backend)?;
     if precision == Precision::Int8 {
         let base = session::bundle(&base, precision)?;
-        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(&base));
+        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(&base)?);
     }
     let loaded = Rc::new(loaded);
     KEPT.with_borrow_mut(|kept| {

@@ -159,7 +159,7 @@ pub fn upsert(catalog: &Catalog, from: &str) -> Result<String> {
 }
 
 /// The companion tables of a catalog: the column of `persona.catalog` that names each, and the ending of its name.
-pub const TABLES: [(&str, &str); 8] = [
+pub const TABLES: [(&str, &str); 9] = [
     ("companion", "persona"),
     ("stats", "persona_stats"),
     ("pairs", "persona_pairs"),
@@ -168,6 +168,7 @@ pub const TABLES: [(&str, &str); 8] = [
     ("queries", "persona_queries"),
     ("baskets", "persona_baskets"),
     ("learned", "persona_learned"),
+    ("incoming", "persona_incoming"),
 ];
 
 /// What the DDL of a companion table depends on.
@@ -178,6 +179,11 @@ pub struct Shape<'a> {
     pub dimension: i32,
     /// pgvector's type, qualified.
     pub halfvec: &'a str,
+}
+
+/// The index that gives the most popular items first.
+pub fn popular(stats: &str) -> String {
+    format!("CREATE INDEX ON {stats} (popularity DESC, id)")
 }
 
 /// DDL of the companion table that `column` of `persona.catalog` names; `table` is its name, qualified and quoted.
@@ -207,10 +213,13 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
                 format!("CREATE INDEX ON {table} (id) WHERE embedded IS DISTINCT FROM hash"),
             ]
         }
-        "stats" => vec![create(
+        "stats" => vec![
+            create(
             "id bigint PRIMARY KEY, shoppers bigint NOT NULL, events bigint NOT NULL, views bigint NOT NULL, clicks bigint NOT NULL,
                 carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[]",
-        )],
+        ),
+            popular(table),
+        ],
         // Like pairs, but within one basket: an invoice, a session, an hour.
         "pairs" | "baskets" => vec![create("id bigint PRIMARY KEY, others bigint[] NOT NULL, weights real[] NOT NULL")],
         "terms" => {
@@ -222,6 +231,10 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
         "queries" => vec![create("query text COLLATE \"C\" PRIMARY KEY, asked bigint NOT NULL, last timestamptz")],
         // What a ranker has learnt of each item.
         "learned" => vec![create("ranker bigint NOT NULL, id bigint NOT NULL, vector real[] NOT NULL, PRIMARY KEY (ranker, id)")],
+        // Vectors of the model that the catalog is about to change to, until all are there.
+        "incoming" => vec![create(&format!(
+            "id bigint PRIMARY KEY, hash bytea NOT NULL, model text NOT NULL, embedding {halfvec}({dimension}) NOT NULL"
+        ))],
         _ => Vec::new(),
     };
     statements.push(format!("COMMENT ON TABLE {table} IS {note}"));

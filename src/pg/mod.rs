@@ -13,6 +13,7 @@ mod adapter;
 mod api;
 mod catalog;
 mod companion;
+mod device;
 mod error;
 mod filter;
 mod guc;
@@ -43,6 +44,16 @@ pgrx::extension_sql_file!(
         api::tune::label_next,
         api::tune::drop_adapter,
         api::tune::export_adapter
+    ]
+);
+pgrx::extension_sql_file!(
+    "../../sql/arrange.sql",
+    name = "arrange",
+    requires = [
+        api::similar::similar_rows,
+        api::similar::similar_json,
+        api::similar::together_rows,
+        api::similar::together_json
     ]
 );
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::adapter::{logits, spans};
 use super::data::words;
+use super::drawn::excuses;
 use super::options::Options;
 use super::report::{self, Line};
-use super::sample::{Kind, NO_LABEL, Samples, excuses};
+use super::sample::{Kind, NO_LABEL, Samples};
 use crate::error::Result;
 use crate::linear::dot;
 

@@ -9,6 +9,7 @@
 
 mod adapter;
 mod data;
+mod drawn;
 mod judge;
 mod loss;
 mod optimizer;

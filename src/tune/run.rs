@@ -294,7 +294,7 @@ impl Run {
     fn tuned_loss(
         &mut self,
         batch: &[usize],
-        texts: super::sample::Drawn,
+        texts: super::drawn::Drawn,
         dropout: Dropout,
         values: &[f32],
         gradient: &mut [f32],

@@ -28,10 +28,11 @@ fn refresh(
             // writer. `work` has a transaction for each step, and builds it after them, which is faster.
             refresh.step("index", Refresh::index)?,
             refresh.step("words", Refresh::words)?,
-            refresh.step("vectors", |r| r.vectors(usize::MAX))?,
+            refresh.step("vectors", Refresh::vectors_at_once)?,
             refresh.step("terms", Refresh::terms)?,
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,
+            refresh.step("baskets", Refresh::baskets)?,
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
@@ -73,11 +74,13 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
         let refresh = Refresh::new(&catalog)?;
         Ok(match step {
             0 => refresh.step("words", Refresh::words).map(|_| Some(1))?,
+            1 if catalog.wanted.is_some() => Some(if refresh.incoming(batch)? > 0 { 1 } else { 2 }),
             1 => Some(if refresh.vectors(batch)? > 0 { 1 } else { 2 }),
             2 => refresh.step("index", Refresh::index).map(|_| Some(3))?,
             3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
-            _ => refresh.step("pairs", Refresh::pairs).map(|_| None)?,
+            5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
+            _ => refresh.step("baskets", Refresh::baskets).map(|_| None)?,
         })
     })
 }

@@ -39,6 +39,27 @@ SELECT array_length(persona.rerank('puzzle', ARRAY['a puzzle', 'boots', NULL], m
 SELECT name, task, method FROM persona.adapters ORDER BY name;
 -- a folder for other programs
 SELECT path, length(content) > 0 AS full FROM persona.export_adapter('shop') ORDER BY path;
+-- a catalog changes its model: searches go by the old vectors until all new ones are there
+CREATE FUNCTION mean_model() RETURNS TABLE (model text, items bigint) LANGUAGE sql
+AS $$ SELECT split_part(c.model, '@', 1), count(*) FROM products_persona c GROUP BY 1 ORDER BY 1 $$;
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', model => 'shop');
+SELECT model FROM persona.catalogs;
+SELECT * FROM mean_model();
+SELECT count(*) FROM persona.search(NULL::products, 'red shoes', k => 5);
+SELECT persona.drop_adapter('shop');
+CALL persona.work('refresh', 'products', '{"batch": 100}');
+SELECT model FROM persona.catalogs;
+SELECT * FROM mean_model();
+SELECT count(*) FROM products_persona_incoming;
+SELECT count(*) FROM persona.search(NULL::products, 'red shoes', k => 5);
+-- and back, in one transaction
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', model => 'all-MiniLM-L6-v2');
+SELECT persona.drop_adapter('shop');
+SELECT step, rows FROM persona.refresh('products') WHERE step = 'vectors';
+SELECT model FROM persona.catalogs;
+SELECT * FROM mean_model();
 -- not adopted, not used
 SET client_min_messages = warning;
 SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "none", "text": "content", "label": "topic", "epochs": 1, "validation": 0}');
