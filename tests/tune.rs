@@ -34,7 +34,11 @@ fn labelled() -> Data {
 
 fn pairs() -> Data {
     let words = ["laser printer", "red ball", "ink cartridge", "board game", "wireless mouse", "usb cable"];
-    let pair = |i: usize| Pair { query: words[i % 6].into(), item: format!("a {} for {i} players", words[i % 6]), grade: (i % 3) as f32 };
+    let pair = |i: usize| Pair {
+        query: words[i % 6].into(),
+        item: format!("a {} for {i} players", words[i % 6]),
+        grade: (i % 3) as f32,
+    };
     Data::Pairs((0..36).map(pair).collect()).sorted()
 }
 
@@ -71,7 +75,8 @@ fn a_run_cut_anywhere_ends_with_the_same_bytes() {
         };
         assert!(steps > 10, "{steps}");
         assert_eq!(adapter.to_bytes().unwrap(), whole.to_bytes().unwrap(), "{more}");
-        let (_, other, _) = through("bert", &data, json!({"seed": 2, "method": more.get("method").unwrap_or(&json!("lora"))}), PLENTY);
+        let (_, other, _) =
+            through("bert", &data, json!({"seed": 2, "method": more.get("method").unwrap_or(&json!("lora"))}), PLENTY);
         assert_ne!(other.to_bytes().unwrap(), whole.to_bytes().unwrap());
     }
 }
@@ -94,7 +99,10 @@ fn labels_are_learnt_in_every_family_and_way() {
             let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
             let (first, last) = (losses[0], *losses.last().unwrap());
             assert!(last < first, "{family} {method}: {losses:?}");
-            assert!(metrics["value"].as_f64().unwrap() >= metrics["base"].as_f64().unwrap(), "{family} {method}: {metrics}");
+            assert!(
+                metrics["value"].as_f64().unwrap() >= metrics["base"].as_f64().unwrap(),
+                "{family} {method}: {metrics}"
+            );
             let kept = Adapter::read(&adapter.to_bytes().unwrap()).unwrap();
             let loaded = kept.load(&encoder(family), "mine", "x", &Free).unwrap();
             let (shares, _) = loaded.judge(&["a laser printer for the 3"], &mut Scratch::new(), &Free).unwrap();
@@ -124,7 +132,8 @@ fn tags_grades_and_items_are_learnt() {
     let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
     assert!(losses.last() < losses.first(), "{losses:?}");
     let loaded = adapter.load(&encoder("bert"), "mine", "x", &Free).unwrap();
-    let scores = loaded.rerank("red ball", &["a red ball for 1 players", "a mouse"], &mut Scratch::new(), &Free).unwrap();
+    let scores =
+        loaded.rerank("red ball", &["a red ball for 1 players", "a mouse"], &mut Scratch::new(), &Free).unwrap();
     assert!(scores.iter().all(|s| (0.0..=1.0).contains(s)) && scores.len() == 2);
 
     let item = |i: usize| Item {
@@ -141,7 +150,8 @@ fn tags_grades_and_items_are_learnt() {
 
 #[test]
 fn only_what_changed_is_copied() {
-    let (_, adapter, _) = through("bert", &labelled(), json!({"targets": ["value"], "layers": 1, "patience": 0}), PLENTY);
+    let (_, adapter, _) =
+        through("bert", &labelled(), json!({"targets": ["value"], "layers": 1, "patience": 0}), PLENTY);
     let base = encoder("bert");
     let few = adapter.clone().load(&base, "mine", "x", &Free).unwrap().encoder;
     let (_, all, _) = through("bert", &labelled(), json!({"method": "full", "patience": 0}), PLENTY);
@@ -159,7 +169,8 @@ fn only_what_changed_is_copied() {
 fn an_exported_folder_is_a_bundle_with_the_same_vectors() {
     for family in ["bert", "distilbert", "modernbert", "roberta"] {
         let base = encoder(family);
-        let (_, adapter, _) = through(family, &pairs(), json!({"targets": ["query", "value", "down"], "patience": 0}), PLENTY);
+        let (_, adapter, _) =
+            through(family, &pairs(), json!({"targets": ["query", "value", "down"], "patience": 0}), PLENTY);
         let files = adapter.export(&base, &fixtures(), &Free).unwrap();
         let folder = std::env::temp_dir().join(format!("persona-export-{}-{family}", std::process::id()));
         for (path, content) in &files {

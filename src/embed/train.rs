@@ -7,8 +7,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::Net as Place;
-use super::packed::{Batch, Model};
 use super::packed::gradient::{Net, Plan};
+use super::packed::{Batch, Model};
 use super::tokenize::Piece;
 use super::{Encoder, Info, Pooling, Precision, Role, Scratch, pool};
 use crate::control::Control;

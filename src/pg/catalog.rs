@@ -128,7 +128,9 @@ impl Catalog {
     pub fn companions(&self) -> Vec<&str> {
         let mut all = vec![self.companion.as_str(), &self.stats, &self.pairs, &self.terms];
         all.extend(
-            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.incoming].into_iter().filter_map(Option::as_deref),
+            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.incoming]
+                .into_iter()
+                .filter_map(Option::as_deref),
         );
         all
     }

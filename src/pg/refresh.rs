@@ -131,7 +131,8 @@ impl<'a> Refresh<'a> {
     pub fn incoming(&self, most: usize) -> Result<i64> {
         let c = self.catalog;
         let Some(incoming) = &c.incoming else { return self.vectors_at_once() };
-        let waits = format!("NOT EXISTS (SELECT FROM {incoming} n WHERE n.id = c.id AND n.hash = c.hash AND n.model = $1)");
+        let waits =
+            format!("NOT EXISTS (SELECT FROM {incoming} n WHERE n.id = c.id AND n.hash = c.hash AND n.model = $1)");
         let write = format!(
             "INSERT INTO {incoming} AS n (id, embedding, hash, model)
              SELECT w.id, w.embedding, w.hash, $1 FROM unnest($2, $3, $4) w(id, embedding, hash)

@@ -329,6 +329,7 @@ pub fn models() -> Result<Vec<Model>> {
             dimension: base.as_ref().and_then(|m| m.dimension),
             max_length: base.as_ref().and_then(|m| m.max_length),
             precision: listed.loaded.then(|| precision().name().to_owned()),
+            device: listed.loaded.then(|| "cpu".to_owned()),
             hash: Some(listed.hash),
             loaded: listed.loaded,
             bytes: Some(listed.bytes as usize),

@@ -186,8 +186,11 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     }
     if let Some(known) = &before {
         // Searches go on with the model that the vectors are of, until all of another's are there.
-        let (now, later) =
-            if model != known.model && has_vectors(known)? { (known.model.as_str(), Some(model.as_str())) } else { (model.as_str(), None) };
+        let (now, later) = if model != known.model && has_vectors(known)? {
+            (known.model.as_str(), Some(model.as_str()))
+        } else {
+            (model.as_str(), None)
+        };
         write_row(&items, wanted, title, &body, &attributes, &key.name, now, dimension, &text_search, None)?;
         let _owner = Acting::as_owner(identity::extension_owner()?);
         spi::run("UPDATE persona.catalog SET wanted = $2 WHERE items = $1", &[Arg::of(oid), Arg::of(later)])?;

@@ -20,19 +20,17 @@ mod slot;
 mod values;
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::dense::Dense;
 use super::linear::Linear;
 use super::simd::padded;
-use super::{Batch, Layer, Model, Norm, Work};
+use super::{Batch, Layer, Model, Work};
 use crate::control::Control;
 use crate::embed::network::Architecture;
 use crate::error::{Error, Result};
 pub use dropout::Dropout;
 use layer::{Kept, LayerGrad, Room, Trained, Wave};
-use plan::Part;
 pub use plan::{Entry, Method, Plan, Target};
 use slot::{Low, Slot, turned};
 

@@ -55,7 +55,13 @@ impl Net {
     }
 
     /// The narrow matrices beside one product: `[R, inputs]`, `[outputs, R]` scaled, and R, the sum of its targets' ranks.
-    pub(super) fn low(&self, layer: usize, slot: usize, rank: usize, values: &[f32]) -> Option<(Vec<f32>, Vec<f32>, usize)> {
+    pub(super) fn low(
+        &self,
+        layer: usize,
+        slot: usize,
+        rank: usize,
+        values: &[f32],
+    ) -> Option<(Vec<f32>, Vec<f32>, usize)> {
         let dense = dense(products(&self.model.layers[layer])[slot]).ok()?;
         let (inputs, outputs) = (dense.inputs(), dense.columns());
         let mine: Vec<&Entry> = self
