@@ -86,6 +86,7 @@ REVOKE ALL ON persona.adapter, persona.tuning FROM PUBLIC;
 GRANT SELECT (name, owner, task, method, base, base_hash, hash, adopted, reason, labels, options, metrics, seed, bytes, created)
     ON persona.adapter TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('persona.adapter', '');
+SELECT pg_catalog.pg_extension_config_dump('persona.tuning', '');
 
 -- The companion tables of a catalog that are there.
 CREATE FUNCTION persona._companions(c persona.catalog) RETURNS regclass[]

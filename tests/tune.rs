@@ -82,6 +82,17 @@ fn a_run_cut_anywhere_ends_with_the_same_bytes() {
 }
 
 #[test]
+fn without_rows_held_out_all_epochs_are_taken_and_nothing_is_adopted_by_itself() {
+    let more = json!({"validation": 0, "epochs": 6, "patience": 2, "adopt": "better"});
+    let mut run = Run::new(options(more), encoder("bert"), &labelled(), PLENTY, &Free).unwrap();
+    let mut state = run.start(&Free).unwrap();
+    run.advance(&mut state, &mut || false, &Free).unwrap();
+    assert_eq!(state.told.len(), 7);
+    let (_, verdict) = run.finish(&state, &Free).unwrap();
+    assert!(!verdict.adopted && verdict.reason.unwrap().contains("held out"));
+}
+
+#[test]
 fn little_memory_gives_the_same_numbers() {
     let (_, plenty, _) = through("bert", &pairs(), json!({"max_length": 32, "batch": 32}), PLENTY);
     let (_, little, _) = through("bert", &pairs(), json!({"max_length": 32, "batch": 32}), 1);

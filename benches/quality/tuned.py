@@ -47,7 +47,7 @@ def intents(c, report, folder: Path, few_only: bool = False) -> None:
                     figures.interval([float(x) for x in right]), key=f"intents {what}")
         report.line("intents", f"seconds of fine_tune, {what}", seconds, 1)
         size = c.execute("SELECT bytes FROM persona.adapters WHERE name = %s", (name,)).fetchone()[0]
-        report.line("intents", f"MB of the adapter's row, {what}", size / 1e6, 1)
+        report.line("intents", f"MB of the adapter's row, {what}", size / 1e6, 1, key="tuned MB")
     if not few_only:
         cost(c, report, "bench-1")
 

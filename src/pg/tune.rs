@@ -13,14 +13,15 @@ use super::{guc, session};
 use crate::control::Control;
 use crate::embed::Precision;
 use crate::error::{Error, Result};
-use crate::tune::{Adapter, Data, Item, Options, Pair, Run, State, Tagged, Task, Told, Verdict};
+use crate::event::Kind;
+use crate::tune::{Adapter, Data, From, Item, Options, Pair, Run, State, Tagged, Task, Told, Verdict};
 use pgrx::{JsonB, pg_sys};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// How long a step of `persona.work` goes on.
-const STEP: Duration = Duration::from_secs(10);
+/// Queries that led to an item from which a run learns by itself; with fewer, the items alone teach more.
+const ENOUGH: usize = 500;
 
 thread_local! {
     // Between two steps of `work` in one backend: what a run holds is made from rows and options alone, and takes a while.
@@ -89,8 +90,8 @@ impl Wanted {
         Ok((state.told, verdict))
     }
 
-    /// A bounded step; whether more are left.
-    pub fn step(&self) -> Result<bool> {
+    /// A step that goes on for so long, and at least as long as one batch takes; whether more are left.
+    pub fn step(&self, most: Duration) -> Result<bool> {
         let name = Arg::of(self.options.name.as_str());
         let (key, mut run) = self.run()?;
         let owner = Acting::as_owner(identity::extension_owner()?);
@@ -103,7 +104,7 @@ impl Wanted {
         };
         let started = Instant::now();
         if !fresh {
-            run.advance(&mut state, &mut || started.elapsed() >= STEP, &Backend)?;
+            run.advance(&mut state, &mut || started.elapsed() >= most, &Backend)?;
         }
         let caller = adapter::caller()?;
         if state.done {
@@ -239,7 +240,14 @@ fn read(wanted: &Wanted) -> Result<Data> {
             let size = |row: &(String, String)| row.0.len() + row.1.len();
             Ok(Data::Labelled(bounded(&sql, size, |row| Ok((row.need(1)?, row.need(2)?)))?))
         }
-        (Task::Embed, Some(catalog)) if !source.has(&options.query) || !source.has(&options.item) => items(&catalog),
+        (Task::Embed, Some(catalog)) if !source.has(&options.query) || !source.has(&options.item) => {
+            let asked = if options.from == From::Items { Vec::new() } else { asked(&catalog)? };
+            match options.from {
+                From::Queries => Ok(Data::Pairs(asked)),
+                From::Auto if asked.len() >= ENOUGH => Ok(Data::Pairs(asked)),
+                _ => items(&catalog),
+            }
+        }
         (Task::Embed | Task::Rank, _) => {
             let (query, item) = (text(&options.query)?, text(&options.item)?);
             let graded = wanted.task == Task::Rank;
@@ -312,6 +320,40 @@ fn values(catalog: &Catalog, name: &str) -> Result<String> {
         _ if found.array => format!("{column}::pg_catalog.text[]"),
         _ => format!("ARRAY[{column}::pg_catalog.text]"),
     })
+}
+
+/// What shoppers asked, and the items that they then took: of the behaviour tables that have queries, as the caller sees them.
+fn asked(catalog: &Catalog) -> Result<Vec<Pair>> {
+    let document = Document::of(catalog)?;
+    let mut all = Vec::new();
+    for source in &catalog.events {
+        let Some(query) = &source.query else { continue };
+        source.check()?;
+        let kinds = source.kinds()?;
+        let mut mute = kinds.mute();
+        mute.push(Kind::Return.name().to_owned());
+        mute.extend(kinds.words().filter(|(_, kind, _)| *kind == Kind::Return).map(|(word, ..)| word.to_lowercase()));
+        let word = source.kind.as_ref().map_or_else(
+            || companion::literal(source.kind_value.as_deref().unwrap_or("purchase")),
+            |kind| format!("e.{}::pg_catalog.text", ident(kind)),
+        );
+        let sql = format!(
+            "SELECT DISTINCT e.{query}::pg_catalog.text, {text} FROM {events} e JOIN {items} i ON i.{key} {equal} e.{item}
+             WHERE pg_catalog.btrim(e.{query}::pg_catalog.text) OPERATOR(pg_catalog.<>) ''
+               AND pg_catalog.lower({word}) OPERATOR(pg_catalog.<>) ALL (ARRAY[{mute}])",
+            query = ident(query),
+            text = document.text,
+            events = source.name,
+            items = catalog.name,
+            key = ident(&catalog.key),
+            equal = catalog.key_equal,
+            item = ident(&source.item_id),
+            mute = mute.iter().map(|word| companion::literal(word)).collect::<Vec<_>>().join(", "),
+        );
+        let size = |pair: &Pair| pair.query.len() + pair.item.len();
+        all.append(&mut bounded(&sql, size, |row| Ok(Pair { query: row.need(1)?, item: cut(row.need(2)?), grade: 1.0 }))?);
+    }
+    Ok(all)
 }
 
 /// The items of a catalog: title, text, names.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::options::Task;
-use super::random::Random;
+use crate::random::Random;
 
 /// A query and an item that answers it, or (with `rank`) how well it does.
 #[derive(Debug, Clone, PartialEq)]
@@ -206,7 +206,7 @@ mod tests {
             text: "Red Canvas Shoe 42\nfor summer".into(),
             names: vec!["Alba".into(), "Shoes".into()],
         };
-        let (mut random, mut seen) = (Random::new(1, 2), HashSet::new());
+        let (mut random, mut seen) = (Random::named(1, "asked"), HashSet::new());
         for _ in 0..200 {
             let query = asked(&item, &mut random);
             assert!(!query.trim().is_empty() && query.split_whitespace().count() <= 5, "{query:?}");

@@ -6,11 +6,11 @@ use super::adapter::logits;
 use super::data::words;
 use super::loss;
 use super::options::Options;
-use super::random::Random;
 use super::sample::{Kind, NO_LABEL, Samples, push};
 use crate::control::Control;
 use crate::embed::{Batch, Encoder, Role};
 use crate::error::Result;
+use crate::random::Random;
 
 /// Adds the loss of one vector under a head; its gradients are added, the vector's where it is wanted.
 pub(super) fn head_loss(

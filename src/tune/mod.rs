@@ -15,7 +15,6 @@ mod loss;
 mod optimizer;
 mod options;
 mod probe;
-mod random;
 pub mod report;
 mod run;
 mod sample;
@@ -23,5 +22,5 @@ pub mod select;
 
 pub use adapter::{Adapter, Loaded};
 pub use data::{Data, Item, Pair, Tagged, stands_in};
-pub use options::{Adopt, MethodName, Options, Task};
+pub use options::{Adopt, From, MethodName, Options, Task};
 pub use run::{Run, State, Told, Verdict};

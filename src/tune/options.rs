@@ -80,6 +80,18 @@ pub enum Adopt {
     Always,
 }
 
+/// What of an item table's catalog `embed` learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// Queries where at least 500 led to an item, else the items.
+    Auto,
+    /// What shoppers asked and then took.
+    Queries,
+    /// The items: titles and names against their texts.
+    Items,
+}
+
 /// Options of `fine_tune`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -102,6 +114,8 @@ pub struct Options {
     pub item: String,
     /// Column of the grades (`rank`), 0 to 1 or any range: larger is better. Default: `grade`.
     pub grade: String,
+    /// What `embed` learns from, given an item table: `queries` (of its behaviour tables), `items`, `auto`. Default: `auto`.
+    pub from: From,
     /// Width of LoRA's matrices, 1 to 256. Default: 16.
     pub rank: usize,
     /// What LoRA adds is scaled by alpha / rank, 0 to 1024. Default: twice the rank.
@@ -164,6 +178,7 @@ impl Default for Options {
             query: "query".into(),
             item: "item".into(),
             grade: "grade".into(),
+            from: From::Auto,
             rank: 16,
             alpha: None,
             targets: vec![Target::Query, Target::Value],

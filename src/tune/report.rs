@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::random::Random;
+use crate::random::Random;
 
 /// One label's part of a classification report.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,7 +80,7 @@ pub fn gain(new: &[f32], old: &[f32], seed: u64) -> (f64, f64, f64) {
         return (0.0, 0.0, 0.0);
     }
     let count = gains.len() as f64;
-    let mut random = Random::new(seed, 0xb007);
+    let mut random = Random::named(seed, "bootstrap");
     let mut means: Vec<f64> =
         (0..DRAWS).map(|_| (0..gains.len()).map(|_| gains[random.below(gains.len())]).sum::<f64>() / count).collect();
     means.sort_by(f64::total_cmp);

@@ -12,13 +12,13 @@ use super::data::Data;
 use super::judge::{Judged, judge};
 use super::optimizer::{Moments, Step, schedule};
 use super::options::{Adopt, MethodName, Options, Task};
-use super::random::Random;
 use super::sample::Samples;
 use super::{probe, report};
 use crate::control::Control;
 use crate::embed::gradient::{Gradient, Net, Sums, Tape};
 use crate::embed::{Batch, Dropout, Encoder, Scratch};
 use crate::error::{Error, Result};
+use crate::random::Random;
 
 /// Tokens that go through the network together.
 const WAVE: usize = 256;
@@ -169,12 +169,14 @@ impl Run {
     /// The state before the first step.
     pub fn start(&mut self, control: &dyn Control) -> Result<State> {
         let started = Instant::now();
-        let mut random = Random::new(self.options.seed, 1);
+        let mut random = Random::named(self.options.seed, "start");
         let mut values = vec![0.0; self.net.len()];
         for entry in self.net.entries() {
             let half = entry.start();
             if half > 0.0 {
-                values[entry.at..entry.at + entry.len()].iter_mut().for_each(|x| *x = half * random.even());
+                values[entry.at..entry.at + entry.len()]
+                    .iter_mut()
+                    .for_each(|x| *x = half * (2.0 * random.uniform() - 1.0) as f32);
             }
         }
         self.net.set(&values)?;
@@ -232,7 +234,7 @@ impl Run {
                 });
                 // Without rows held out, the last is the best.
                 // One that does as well as the best has seen more, and takes its place.
-                state.stale = if value > state.best_value { 0 } else { state.stale + 1 };
+                state.stale = if value.is_none() || value > state.best_value { 0 } else { state.stale + 1 };
                 if value.is_none() || value >= state.best_value {
                     state.best_value = value;
                     state.best.clone_from(&state.values);
@@ -253,12 +255,12 @@ impl Run {
         let (task, seed) = (self.task, self.options.seed);
         let size = self.options.batch(task);
         let mut order: Vec<usize> = self.samples.train.clone();
-        Random::new(seed, 0x0e90_0000 + state.epoch as u64).shuffle(&mut order);
+        Random::named(seed, &format!("epoch {}", state.epoch)).shuffle(&mut order);
         order.truncate(self.rows());
         let batch = &order[(state.step * size).min(order.len())..((state.step + 1) * size).min(order.len())];
         let total = (self.options.epochs(task) * self.steps()) as u64;
-        let mut random = Random::new(seed, 0x57e9_0000_0000 + state.moments.steps);
-        let dropout = Dropout { share: self.options.dropout, seed: random.next() };
+        let mut random = Random::named(seed, &format!("step {}", state.moments.steps));
+        let dropout = Dropout { share: self.options.dropout, seed: random.bits() };
         let border = self.net.len();
         let mut gradient = vec![0.0; state.values.len()];
         let loss = if self.net.is_empty() && self.samples.frozen() {

@@ -6,12 +6,12 @@ use std::ops::Range;
 use super::data::{Data, Item, Pair, Tagged, asked};
 use super::drawn::{Drawn, head_loss};
 use super::options::{MethodName, Options};
-use super::random::Random;
 use super::run::embed_all;
 use crate::control::Control;
 use crate::embed::{Batch, Encoder, Role};
 use crate::error::{Error, Result};
 use crate::linear::dot;
+use crate::random::Random;
 
 /// Rows held out at most: enough for an interval, and soon judged.
 const HELD: usize = 1000;
@@ -52,7 +52,7 @@ fn too_few(what: &str) -> Error {
 /// Splits `rows` by the group that each belongs to: whole groups are held out, so that nothing of them was seen.
 fn split<T: Ord>(rows: &[T], share: f32, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut groups: Vec<&T> = rows.iter().collect::<BTreeSet<_>>().into_iter().collect();
-    Random::new(seed, 2).shuffle(&mut groups);
+    Random::named(seed, "split").shuffle(&mut groups);
     let count = ((groups.len() as f32 * share).round() as usize).min(HELD).min(groups.len().saturating_sub(1));
     let out: BTreeSet<&T> = groups.into_iter().take(count).collect();
     (0..rows.len()).partition(|i| !out.contains(&rows[*i]))
@@ -82,7 +82,7 @@ impl Samples {
                 }
                 // The same share of each label, of one with many rows at least one.
                 let (mut train, mut held) = (Vec::new(), Vec::new());
-                let mut random = Random::new(seed, 2);
+                let mut random = Random::named(seed, "split");
                 for label in 0..labels.len() {
                     let mut mine: Vec<usize> = (0..rows.len()).filter(|i| label_of[*i] == label).collect();
                     random.shuffle(&mut mine);
@@ -107,7 +107,7 @@ impl Samples {
             }
             Data::Items(items) => {
                 let (train, held) = split(&(0..items.len()).collect::<Vec<_>>(), share, seed);
-                let mut random = Random::new(seed, 3);
+                let mut random = Random::named(seed, "held");
                 held_pairs = held
                     .iter()
                     .map(|i| Pair { query: asked(&items[*i], &mut random), item: items[*i].text.clone(), grade: 1.0 })

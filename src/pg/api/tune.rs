@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::tune::{Task, select};
 use pgrx::JsonB;
 use pgrx::prelude::*;
+use std::time::Duration;
 
 fn null(key: &str) -> Error {
     Error::InvalidValue { place: "argument".into(), key: key.into(), reason: "it is NULL".into() }
@@ -52,7 +53,16 @@ pub fn work(source: pg_sys::Oid, options: JsonB) -> Result<bool> {
         key: "task".into(),
         reason: format!("work needs to know it; known tasks: {}", Task::ALL.map(Task::name).join(", ")),
     })?;
-    Wanted::read(task, source, options)?.step()
+    let seconds = options.as_object_mut().and_then(|o| o.shift_remove("seconds"));
+    let seconds = match &seconds {
+        None => 10.0,
+        Some(value) => value.as_f64().filter(|s| (0.0..=3600.0).contains(s)).ok_or_else(|| Error::InvalidValue {
+            place: "options".into(),
+            key: "seconds".into(),
+            reason: "it has to be from 0 to 3600".into(),
+        })?,
+    };
+    Wanted::read(task, source, options)?.step(Duration::from_secs_f64(seconds))
 }
 
 /// Every label of an adapter with its share, the likeliest first.

@@ -30,6 +30,10 @@ SELECT count(DISTINCT hash) AS hashes, count(*) FROM persona.adapters WHERE name
 SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "full", "text": "content", "label": "topic", "method": "full", "epochs": 1, "adopt": "always"}');
 SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "necks", "text": "content", "label": "topic", "method": "adapter", "epochs": 1, "adopt": "always"}');
 SELECT count(*) FROM persona.fine_tune('embed', 'products', '{"name": "shop", "epochs": 1, "rows": 64, "batch": 16, "negatives": 1, "rehearsal": 0.2, "adopt": "always"}');
+INSERT INTO events SELECT i % 60 + 1, p.id, timestamptz '2026-02-01 12:00:00+00', 'view', p.color || ' ' || p.category, 's', 'FR'
+FROM products p, generate_series(1, 2) i WHERE p.id <= 40;
+SELECT count(*) FROM persona.fine_tune('embed', 'products', '{"name": "asked", "from": "queries", "epochs": 1, "adopt": "always"}');
+SELECT (metrics #>> '{rows,train}')::int + (metrics #>> '{rows,held_out}')::int AS pairs FROM persona.adapters WHERE name = 'asked';
 SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "tags", "epochs": 2, "adopt": "always"}');
 SELECT label, count(*) > 0 AS there FROM persona.tag('Blue running shoes 12', 'tags') GROUP BY 1 ORDER BY 1;
 CREATE TABLE judged AS SELECT q AS query, p.title AS item, (p.category = q)::int AS grade

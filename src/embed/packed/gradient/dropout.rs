@@ -3,6 +3,8 @@
 //! Srivastava et al. 2014. A mask depends on the seed, the step, the text's place in the batch and the place in the
 //! network, and on nothing of how the batch was cut into waves.
 
+use crate::random::Random;
+
 /// Dropout of one step; a share of 0 does nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
@@ -24,21 +26,13 @@ impl Dropout {
         }
         let below = (self.share * 65536.0) as u16;
         let by = 65536.0 / (65536.0 - f32::from(below));
-        let mut state = self.seed ^ (text as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((site as u64) << 48);
+        let mut random =
+            Random::new(self.seed ^ (text as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((site as u64) << 48));
         for four in rows.chunks_mut(4) {
-            let bits = next(&mut state);
+            let bits = random.bits();
             for (i, x) in four.iter_mut().enumerate() {
                 *x = if (bits >> (16 * i)) as u16 >= below { *x * by } else { 0.0 };
             }
         }
     }
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
