@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod arrange;
 pub mod catalog;
 pub mod control;
 pub mod embed;
@@ -9,6 +10,7 @@ pub mod linear;
 pub mod parts;
 #[cfg(feature = "pg")]
 mod pg;
+pub mod random;
 pub mod rank;
 pub mod recommend;
 pub mod retrieve;

@@ -142,8 +142,23 @@ pub fn ranking(items: &[Item], candidates: &Candidates, parts: impl Fn(&Item) ->
     let ranked =
         |item: &Item| Ranked { id: item.id, parts: parts(item), source: candidates.source(item.id).to_owned() };
     let mut ranked: Vec<Ranked> = items.iter().map(ranked).collect();
-    ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.id.cmp(&b.id)));
+    by_score(&mut ranked);
     ranked
+}
+
+/// Sorts by score, best first, ties by the items' numbers.
+pub fn by_score(ranked: &mut [Ranked]) {
+    ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.id.cmp(&b.id)));
+}
+
+impl Ranked {
+    /// Says of an item what brought it to its place.
+    pub fn mark(&mut self, label: &str) {
+        if !self.source.is_empty() {
+            self.source.push('+');
+        }
+        self.source.push_str(label);
+    }
 }
 
 /// Asks the sources side by side; what is filtered or seen is left out inside each, so that `k` rows remain.

@@ -3,6 +3,7 @@
 //! Items are known by a number that the catalog gave them. A store answers with one state of the database for the
 //! whole call, under the caller's rights: what the caller may not see does not come back.
 
+use crate::catalog::filter::Filter;
 use crate::error::Result;
 use crate::event::Event;
 use crate::retrieve::lexical::{Answer, Bm25};
@@ -44,6 +45,18 @@ pub struct Item {
     pub popularity: f64,
 }
 
+/// How often an item was shown, and how often it was taken then.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Record {
+    /// Times shown: impressions where the shop logs them, else views.
+    pub shown: f64,
+    /// Times taken: clicked where the shop logs that, else bought or put into the cart.
+    pub taken: f64,
+}
+
+/// The number under which the record of the whole catalog is kept.
+pub const WHOLE: i64 = 0;
+
 /// Answers the engine's questions.
 pub trait Store {
     /// The query's words with their rarity.
@@ -69,6 +82,12 @@ pub trait Store {
     fn newest(&self, n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// At most `n` items of the item's category, the most popular first; none where the catalog has no categories.
     fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>>;
+    /// Those of the items that pass a filter of the catalog's owner.
+    fn passing(&self, filter: &Filter, among: &[i64]) -> Result<Vec<i64>>;
+    /// At most `n` items in scope that pass a filter of the catalog's owner.
+    fn matching(&self, filter: &Filter, n: usize, scope: &Scope) -> Result<Vec<i64>>;
+    /// What is known of items, and of [`WHOLE`].
+    fn records(&self, items: &[i64]) -> Result<HashMap<i64, Record>>;
     /// At most `n` items that hold a word of the query: the best by BM25 plus `prior` times the logarithm of popularity.
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// At most `n` items, the nearest to the vector first.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, the lowest first. A module may use its own floor and those below.
 const FLOORS: &[&[&str]] = &[
-    &["error", "control", "linear", "parts"],
+    &["error", "control", "linear", "parts", "random"],
     &["catalog", "event"],
     &["embed", "shopper"],
     &["retrieve"],

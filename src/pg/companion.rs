@@ -180,8 +180,13 @@ pub struct Shape<'a> {
     pub halfvec: &'a str,
 }
 
+/// Columns and index of the statistics that a catalog of 0.1.0 lacks.
+pub fn newer_stats(stats: &str) -> [String; 2] {
+    [format!("ALTER TABLE {stats} ADD COLUMN impressions bigint NOT NULL DEFAULT 0"), popular(stats)]
+}
+
 /// The index that gives the most popular items first.
-pub fn popular(stats: &str) -> String {
+fn popular(stats: &str) -> String {
     format!("CREATE INDEX ON {stats} (popularity DESC, id)")
 }
 
@@ -215,7 +220,8 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
         "stats" => vec![
             create(
             "id bigint PRIMARY KEY, shoppers bigint NOT NULL, events bigint NOT NULL, views bigint NOT NULL, clicks bigint NOT NULL,
-                carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[]",
+                carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[],
+                impressions bigint NOT NULL DEFAULT 0",
         ),
             popular(table),
         ],

@@ -38,7 +38,8 @@ pgrx::extension_sql_file!(
         api::similar::similar_rows,
         api::similar::similar_json,
         api::similar::together_rows,
-        api::similar::together_json
+        api::similar::together_json,
+        api::rules::check_rule
     ]
 );
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);

@@ -196,7 +196,7 @@ impl<'a> Refresh<'a> {
         self.control.progress("stats", 0, 0);
         let indexes = "SELECT count(*) FROM pg_index x WHERE x.indrelid = $1::regclass";
         if spi::first(Mode::Write, indexes, &[Arg::of(c.stats.as_str())], |row| row.need::<i64>(1))? < Some(2) {
-            spi::execute(&companion::popular(&c.stats))?; // a catalog of 0.1.0
+            companion::newer_stats(&c.stats).iter().try_for_each(|statement| spi::execute(statement))?;
         }
         spi::run(&format!("DELETE FROM {}", c.stats), &[])?;
         // Without behaviour the catalog still has its mean vector, in the row of the whole.
@@ -213,19 +213,20 @@ impl<'a> Refresh<'a> {
              liked AS (SELECT b.id, sum(b.weight) AS popularity FROM best b GROUP BY 1),
              counted AS (
                 SELECT e.id, count(DISTINCT e.shopper) AS shoppers, count(*) AS events, {views} AS views, {clicks} AS clicks,
-                    {carts} AS carts, {purchases} AS purchases, {returns} AS returns, max(e.at) AS last
+                    {carts} AS carts, {purchases} AS purchases, {returns} AS returns, max(e.at) AS last, {impressions} AS impressions
                 FROM e GROUP BY 1)
-             INSERT INTO {stats}
+             INSERT INTO {stats} (id, shoppers, events, views, clicks, carts, purchases, returns, popularity, last, mean, impressions)
              SELECT n.id, n.shoppers, n.events, n.views, n.clicks, n.carts, n.purchases, n.returns,
-                COALESCE(l.popularity, 0)::real, n.last, NULL FROM counted n LEFT JOIN liked l USING (id)
+                COALESCE(l.popularity, 0)::real, n.last, NULL, n.impressions FROM counted n LEFT JOIN liked l USING (id)
              UNION ALL
              SELECT 0, (SELECT count(DISTINCT e.shopper) FROM e), COALESCE(sum(n.events), 0), COALESCE(sum(n.views), 0),
                 COALESCE(sum(n.clicks), 0), COALESCE(sum(n.carts), 0), COALESCE(sum(n.purchases), 0), COALESCE(sum(n.returns), 0),
                 COALESCE((SELECT max(l.popularity) FROM liked l), 0)::real, max(n.last),
-                (SELECT {schema}.avg(c.embedding)::{schema}.vector::real[] FROM {companion} c)
+                (SELECT {schema}.avg(c.embedding)::{schema}.vector::real[] FROM {companion} c), COALESCE(sum(n.impressions), 0)
              FROM counted n",
             schema = vector::types()?.schema,
             companion = c.companion,
+            impressions = count(Kind::Impression),
             views = count(Kind::View),
             clicks = count(Kind::Click),
             carts = count(Kind::Cart),

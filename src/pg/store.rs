@@ -5,6 +5,7 @@
 //! source's limit.
 
 pub mod aside;
+pub mod rules;
 
 use super::catalog::Catalog;
 use super::companion::{columns, ident};
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::retrieve::lexical::{self, Answer, Bm25, K1, Term};
 use crate::retrieve::variant::Naming;
-use crate::store::{Item, Scope, Store, Whole};
+use crate::store::{Item, Record, Scope, Store, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
@@ -307,6 +308,18 @@ impl Store for PgStore<'_> {
         let sql =
             format!("SELECT c.id FROM {} c WHERE {condition} ORDER BY c.id DESC LIMIT $1", self.catalog.companion);
         self.filtered(n, scope, |m| self.ids(&sql, m, named))
+    }
+
+    fn passing(&self, filter: &Filter, among: &[i64]) -> Result<Vec<i64>> {
+        rules::passing(self, filter, among)
+    }
+
+    fn matching(&self, filter: &Filter, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        rules::matching(self, filter, n, scope)
+    }
+
+    fn records(&self, items: &[i64]) -> Result<HashMap<i64, Record>> {
+        rules::records(self, items)
     }
 
     fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>> {

@@ -9,6 +9,7 @@ mod models;
 mod recommend;
 mod refresh;
 mod rerank;
+mod rules;
 mod score;
 mod search;
 mod similar;
