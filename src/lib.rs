@@ -7,12 +7,14 @@ pub mod embed;
 pub mod error;
 pub mod event;
 pub mod linear;
+pub mod measure;
 pub mod parts;
 #[cfg(feature = "pg")]
 mod pg;
 pub mod random;
 pub mod rank;
 pub mod recommend;
+pub mod replay;
 pub mod retrieve;
 pub mod search;
 pub mod shopper;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 /// Modules by floor, the lowest first. A module may use its own floor and those below.
 const FLOORS: &[&[&str]] = &[
     &["error", "control", "linear", "parts", "random"],
-    &["catalog", "event"],
+    &["catalog", "event", "measure"],
     &["embed", "shopper"],
     &["retrieve"],
     &["store"],
     &["rank"],
     &["search", "recommend", "arrange"],
+    &["replay"],
     &["pg"],
 ];
 

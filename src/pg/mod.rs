@@ -12,12 +12,16 @@ mod activity;
 mod api;
 mod catalog;
 mod companion;
+mod device;
 mod error;
+mod evaluate;
 mod filter;
 mod guc;
+mod heldout;
 mod history;
 mod identity;
 mod interrupt;
+mod log;
 mod query_cache;
 mod refresh;
 mod session;
@@ -42,6 +46,18 @@ pgrx::extension_sql_file!(
         api::rules::check_rule
     ]
 );
+pgrx::extension_sql_file!(
+    "../../sql/compare.sql",
+    name = "compare",
+    requires = [
+        api::compare::draft,
+        api::compare::credit,
+        api::compare::result,
+        api::search::search_rows,
+        api::search::search_json
+    ]
+);
+pgrx::extension_sql_file!("../../sql/evaluate.sql", name = "evaluate", requires = [api::evaluate::evaluate]);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

@@ -1,9 +1,11 @@
 //! SQL functions, one file a family: parse, call, map.
 
 mod catalog;
+mod compare;
 mod embed;
+mod evaluate;
 mod events;
-mod found;
+pub mod found;
 mod lexical;
 mod models;
 mod recommend;
