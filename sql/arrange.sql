@@ -87,3 +87,12 @@ CREATE FUNCTION persona.propensity(source text) RETURNS real
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 AS $$ SELECT COALESCE(pg_catalog.substring(source, ' p=([0-9.e-]+)$')::real, 1) $$;
 COMMENT ON FUNCTION persona.propensity(text) IS 'the chance with which an item came to stand at its place, read from the source of its row; 1 where nothing was left to chance';
+
+COMMENT ON FUNCTION persona.trending(anyelement, interval, jsonb, int, jsonb) IS 'rows of a catalogued table that are taken more often of late than their own past and their category have it, best first';
+
+CREATE FUNCTION persona.trending(items text, "window" interval DEFAULT '7 days', filter jsonb DEFAULT '{}', k int DEFAULT 20, options jsonb DEFAULT '{}')
+RETURNS TABLE (item_id text, item jsonb, score real, "position" int, source text, parts jsonb)
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
+AS $$ SELECT * FROM persona._trending($1::pg_catalog.regclass, $2, $3, $4, $5) $$;
+COMMENT ON FUNCTION persona.trending(text, interval, jsonb, int, jsonb) IS 'trending by the table''s name, with rows as jsonb';
+COMMENT ON FUNCTION persona._trending(oid, interval, jsonb, int, jsonb) IS 'internal: trending by a table''s name';

@@ -22,6 +22,7 @@ CREATE TABLE persona.catalog (
     queries     regclass,
     baskets     regclass,
     learned     regclass,
+    segments    regclass,
     created     timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE persona.catalog IS 'catalogs: which columns of an item table mean what, and its companion tables; see the view persona.catalogs';
@@ -50,7 +51,7 @@ REVOKE ALL ON persona.catalog, persona.event_source FROM PUBLIC;
 CREATE FUNCTION persona._companions(c persona.catalog) RETURNS regclass[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT array_remove(ARRAY[c.companion, c.stats, c.pairs, c.terms, c.lexicon, c.queries, c.baskets, c.learned], NULL) $$;
+AS $$ SELECT array_remove(ARRAY[c.companion, c.stats, c.pairs, c.terms, c.lexicon, c.queries, c.baskets, c.learned, c.segments], NULL) $$;
 COMMENT ON FUNCTION persona._companions(persona.catalog) IS 'internal: the companion tables of a catalog';
 
 SELECT pg_catalog.pg_extension_config_dump('persona.catalog', '');

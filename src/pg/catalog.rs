@@ -97,6 +97,7 @@ pub struct Catalog {
     pub queries: Option<String>,
     pub baskets: Option<String>,
     pub learned: Option<String>,
+    pub segments: Option<String>,
     pub events: Vec<Events>,
     /// Fewest shoppers of a pair, where the catalog says.
     #[serde(default)]
@@ -126,7 +127,9 @@ impl Catalog {
     pub fn companions(&self) -> Vec<&str> {
         let mut all = vec![self.companion.as_str(), &self.stats, &self.pairs, &self.terms];
         all.extend(
-            [&self.lexicon, &self.queries, &self.baskets, &self.learned].into_iter().filter_map(Option::as_deref),
+            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.segments]
+                .into_iter()
+                .filter_map(Option::as_deref),
         );
         all
     }
@@ -186,7 +189,7 @@ SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_obj
   'companion', persona._qualified(c.companion), 'stats', persona._qualified(c.stats),
   'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
   'lexicon', persona._qualified(c.lexicon), 'queries', persona._qualified(c.queries),
-  'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned),
+  'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned), 'segments', persona._qualified(c.segments),
   'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
   'events', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
         'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),

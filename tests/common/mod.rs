@@ -9,7 +9,7 @@ use pg_persona::rank::weights;
 use pg_persona::retrieve::lexical::{self, Bm25, Term};
 use pg_persona::retrieve::together::Pairs;
 use pg_persona::retrieve::variant::Naming;
-use pg_persona::store::{Item, Record, Scope, Store, Whole};
+use pg_persona::store::{Item, Record, Scope, Store, Trend, Whole};
 use std::collections::{BTreeMap, HashMap};
 
 /// An item of the shop.
@@ -29,6 +29,10 @@ pub struct Shop {
     popularity: HashMap<i64, f64>,
     /// Columns of the items, by name.
     pub columns: HashMap<String, Vec<Option<String>>>,
+    /// What the shoppers of a context take, by column and value.
+    pub segments: HashMap<(String, String), Vec<(i64, f32)>>,
+    /// Events by age.
+    pub trends: Vec<Trend>,
     /// What exploration knows.
     pub records: HashMap<i64, Record>,
     /// The column that is the category.
@@ -178,6 +182,14 @@ impl Store for Shop {
         let wanted: Vec<&String> = self.known(items).filter_map(of).collect();
         let popularity = |id: i64| self.popularity.get(&id).copied().unwrap_or_default();
         Ok(self.best(n, scope, |id| of(id).is_some_and(|c| wanted.contains(&c)).then(|| popularity(id))))
+    }
+
+    fn segment(&self, column: &str, value: &str) -> Result<Vec<(i64, f32)>> {
+        Ok(self.segments.get(&(column.to_owned(), value.to_owned())).cloned().unwrap_or_default())
+    }
+
+    fn trends(&self, _hours: f64) -> Result<Vec<Trend>> {
+        Ok(self.trends.clone())
     }
 
     fn passing(&self, filter: &Filter, among: &[i64]) -> Result<Vec<i64>> {

@@ -256,6 +256,7 @@ pub fn complete(catalog: Rc<catalog::Catalog>) -> Result<Rc<catalog::Catalog>> {
         ("queries", &catalog.queries),
         ("baskets", &catalog.baskets),
         ("learned", &catalog.learned),
+        ("segments", &catalog.segments),
     ];
     let is_missing = |column: &str| there.iter().any(|(name, table)| *name == column && table.is_none());
     let missing: Vec<(&str, &str)> = TABLES.into_iter().filter(|(column, _)| is_missing(column)).collect();

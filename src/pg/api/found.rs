@@ -99,6 +99,8 @@ pub enum Start<'a> {
     Similar(Anchor<'a>),
     /// An item, for what goes with it in one basket.
     Basket(Anchor<'a>),
+    /// Of late: so many hours.
+    Trending(f64),
 }
 
 impl Start<'_> {
@@ -109,8 +111,25 @@ impl Start<'_> {
             Start::Query => Surface::Search,
             Start::Similar(_) => Surface::Similar,
             Start::Basket(_) => Surface::BoughtTogether,
+            Start::Trending(_) => Surface::Trending,
         }
     }
+}
+
+/// For somebody unknown without a query: the context columns that the call gives, with their values.
+pub fn segments(catalog: &catalog::Catalog, request: &Request, context: &Context) -> Vec<(String, String)> {
+    if request.query.is_some_and(|query| !query.trim().is_empty()) {
+        return Vec::new();
+    }
+    let mut columns: Vec<&String> = catalog.events.iter().flat_map(|e| &e.context).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let value = |column: &&String| match context.given.get(column.as_str()) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+    };
+    columns.into_iter().filter_map(|column| Some((column.clone(), value(&column)?))).collect()
 }
 
 /// The rules that apply to a call.
@@ -218,7 +237,8 @@ pub fn find<T>(
         options,
     };
     let control = Backend;
-    let question = Question::ask(&store, &request, vector)?;
+    let mut question = Question::ask(&store, &request, vector)?;
+    question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
     let scope = store.scope()?;
     let ranked = ranked(&store, &catalog, call, &request, &question, &scope, &control)?;
     let rules = rules(&store, &catalog, &request, &question, &filter, call.start.surface(&request), &context)?;
@@ -277,6 +297,7 @@ fn ranked(
             }
             recommend::bought_together(store, request, question, &items, scope, control)
         }
+        Start::Trending(hours) => recommend::trending(store, request, question, hours, scope, control),
     }
 }
 

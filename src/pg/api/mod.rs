@@ -15,4 +15,5 @@ mod rules;
 mod score;
 mod search;
 mod similar;
+mod trending;
 mod trigger;

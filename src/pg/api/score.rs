@@ -3,7 +3,7 @@
 use super::super::error::door;
 use super::super::store::PgStore;
 use super::super::{catalog, identity};
-use super::found::{Context, column_name, key_of, query_vector, rules};
+use super::found::{Context, column_name, key_of, query_vector, rules, segments};
 use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
@@ -76,7 +76,8 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let factor = request.options.factor(Dimension::Rules);
     let (guarded, question, rules) = {
         let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
-        let question = Question::ask(&store, &request, vector)?;
+        let mut question = Question::ask(&store, &request, vector)?;
+        question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
         let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
         let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
         rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);

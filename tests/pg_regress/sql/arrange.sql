@@ -113,3 +113,19 @@ SELECT * FROM persona.search(NULL::products, 'x', options => '{"caps": {"brand":
 SELECT * FROM persona.search(NULL::products, 'x', options => '{"caps": {"nothing": 1}}');
 SELECT * FROM persona.search(NULL::products, 'x', options => '{"group_by": "nothing"}');
 DROP SCHEMA stall; DROP ROLE merchant, passer_by;
+-- Trends: what is taken more often of late than its own past and its category have it
+INSERT INTO events SELECT 1000 + n, 6, (SELECT max(at) FROM events) - n * interval '2 hours', 'purchase', NULL, NULL, 'IT' FROM generate_series(1, 20) n;
+INSERT INTO persona.rules (items, action, filter, surfaces) VALUES ('products', 'block', '{"id": 2}', '{trending}');
+DELETE FROM persona.rules WHERE action = 'pin';
+ALTER TABLE products RENAME more TO attributes;
+SELECT step, rows FROM persona.refresh('products') WHERE step IN ('stats', 'segments');
+SELECT (item).id, position, source, score > 0 AS rises, (SELECT array_agg(key) FROM jsonb_object_keys(parts) key) AS parts FROM persona.trending(NULL::products, k => 1);
+SELECT count(*), count(*) FILTER (WHERE source = 'trending') BETWEEN 1 AND 200 AS some_rise, bool_and((item).id <> 2) AS blocked FROM persona.trending(NULL::products, '3 days', k => 200);
+SELECT item_id, source FROM persona.trending('products', "window" => '1 day', filter => '{"category": "board game"}', k => 1);
+SELECT * FROM persona.trending(NULL::products, '1 second');
+-- Nobody known: the segment that the context names, then what is popular, then what is new
+SELECT (item).id, source LIKE 'segment%' AS by_segment, parts ? 'context' AS context FROM persona.recommend(NULL::products, context => '{"country": "IT"}', k => 1);
+SELECT count(*) FROM persona.recommend(NULL::products, context => '{"country": "NO"}', k => 5) WHERE source LIKE 'segment%';
+SELECT persona.score(p, user_id => NULL, context => '{"country": "IT"}') = s.score AS same FROM persona.recommend(NULL::products, context => '{"country": "IT"}', k => 1) s JOIN products p ON p.id = (s.item).id;
+INSERT INTO products (id, title) VALUES (3000, 'Just in'), (3001, 'Just in, too');
+SELECT array_agg((item).id ORDER BY position) FROM persona.recommend(NULL::products, k => 300) WHERE source = 'new' AND (item).id >= 3000;
