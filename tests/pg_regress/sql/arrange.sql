@@ -114,7 +114,7 @@ SELECT * FROM persona.search(NULL::products, 'x', options => '{"caps": {"nothing
 SELECT * FROM persona.search(NULL::products, 'x', options => '{"group_by": "nothing"}');
 DROP SCHEMA stall; DROP ROLE merchant, passer_by;
 -- Trends: what is taken more often of late than its own past and its category have it
-INSERT INTO events SELECT 1000 + n, 6, (SELECT max(at) FROM events) - n * interval '2 hours', 'purchase', NULL, NULL, 'IT' FROM generate_series(1, 20) n;
+INSERT INTO events SELECT 1000 + n, 6, timestamptz '2026-01-21 18:00:00+00' - n * interval '1 hour', 'purchase', NULL, NULL, 'IT' FROM generate_series(1, 20) n;
 INSERT INTO persona.rules (items, action, filter, surfaces) VALUES ('products', 'block', '{"id": 2}', '{trending}');
 DELETE FROM persona.rules WHERE action = 'pin';
 ALTER TABLE products RENAME more TO attributes;
