@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod arrange;
 pub mod catalog;
 pub mod control;
 pub mod embed;

@@ -74,6 +74,11 @@ impl Shopper {
         self.taken.iter().map(|t| t.item).collect()
     }
 
+    /// The items that matter, with what each counts.
+    pub fn weighted(&self) -> Vec<(i64, f64)> {
+        self.taken.iter().map(|t| (t.item, t.weight)).collect()
+    }
+
     /// Whether an item is anywhere in the history.
     pub fn has_seen(&self, item: i64) -> bool {
         self.seen.contains(&item)

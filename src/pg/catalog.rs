@@ -97,6 +97,7 @@ pub struct Catalog {
     pub queries: Option<String>,
     pub baskets: Option<String>,
     pub learned: Option<String>,
+    pub segments: Option<String>,
     pub incoming: Option<String>,
     /// The model that it changes to at its next refresh.
     pub wanted: Option<String>,
@@ -129,7 +130,7 @@ impl Catalog {
     pub fn companions(&self) -> Vec<&str> {
         let mut all = vec![self.companion.as_str(), &self.stats, &self.pairs, &self.terms];
         all.extend(
-            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.incoming]
+            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.segments, &self.incoming]
                 .into_iter()
                 .filter_map(Option::as_deref),
         );
@@ -191,7 +192,8 @@ SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_obj
   'companion', persona._qualified(c.companion), 'stats', persona._qualified(c.stats),
   'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
   'lexicon', persona._qualified(c.lexicon), 'queries', persona._qualified(c.queries),
-  'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned), 'incoming', persona._qualified(c.incoming),
+  'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned), 'segments', persona._qualified(c.segments),
+  'incoming', persona._qualified(c.incoming),
   'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
   'events', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
         'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),

@@ -56,7 +56,10 @@ pgrx::extension_sql_file!(
         api::similar::similar_rows,
         api::similar::similar_json,
         api::similar::together_rows,
-        api::similar::together_json
+        api::similar::together_json,
+        api::rules::check_rule,
+        api::trending::trending_rows,
+        api::trending::trending_json
     ]
 );
 pgrx::extension_sql_file!(

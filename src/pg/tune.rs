@@ -351,7 +351,9 @@ fn asked(catalog: &Catalog) -> Result<Vec<Pair>> {
             mute = mute.iter().map(|word| companion::literal(word)).collect::<Vec<_>>().join(", "),
         );
         let size = |pair: &Pair| pair.query.len() + pair.item.len();
-        all.append(&mut bounded(&sql, size, |row| Ok(Pair { query: row.need(1)?, item: cut(row.need(2)?), grade: 1.0 }))?);
+        all.append(&mut bounded(&sql, size, |row| {
+            Ok(Pair { query: row.need(1)?, item: cut(row.need(2)?), grade: 1.0 })
+        })?);
     }
     Ok(all)
 }

@@ -275,6 +275,7 @@ pub fn complete(catalog: Rc<catalog::Catalog>) -> Result<Rc<catalog::Catalog>> {
         ("queries", &catalog.queries),
         ("baskets", &catalog.baskets),
         ("learned", &catalog.learned),
+        ("segments", &catalog.segments),
         ("incoming", &catalog.incoming),
     ];
     let is_missing = |column: &str| there.iter().any(|(name, table)| *name == column && table.is_none());

@@ -33,6 +33,7 @@ fn refresh(
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,
             refresh.step("baskets", Refresh::baskets)?,
+            refresh.step("segments", Refresh::segments)?,
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
@@ -80,7 +81,8 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
             5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
-            _ => refresh.step("baskets", Refresh::baskets).map(|_| None)?,
+            6 => refresh.step("baskets", Refresh::baskets).map(|_| Some(7))?,
+            _ => refresh.step("segments", Refresh::segments).map(|_| None)?,
         })
     })
 }
