@@ -200,7 +200,7 @@ fn parts(
 struct Fill<'a> {
     store: &'a dyn Store,
     question: &'a Question,
-    exclude_seen: bool,
+    request: &'a Request<'a>,
     items: &'a [i64],
     scope: &'a Scope,
     variants: Option<Variants<'a>>,
@@ -212,18 +212,17 @@ struct Fill<'a> {
 impl<'a> Fill<'a> {
     fn new(
         store: &'a dyn Store,
-        request: &Request,
+        request: &'a Request<'a>,
         question: &'a Question,
         items: &'a [i64],
         scope: &'a Scope,
-    ) -> Self {
-        let exclude_seen = request.options.exclude_seen;
-        let more = items.len() + if exclude_seen { question.shopper().seen() } else { 0 };
-        Fill { store, question, exclude_seen, items, scope, variants: None, more, found: Candidates::default() }
+    ) -> Fill<'a> {
+        let more = items.len() + question.left_out(&request.options);
+        Fill { store, question, request, items, scope, variants: None, more, found: Candidates::default() }
     }
 
     fn add(&mut self, source: &str, ids: Vec<i64>) -> Result<()> {
-        let left_out = |id: &i64| self.items.contains(id) || self.exclude_seen && self.question.shopper().has_seen(*id);
+        let left_out = |id: &i64| self.items.contains(id) || self.question.leaves_out(&self.request.options, *id);
         let mut kept: Vec<i64> = ids.into_iter().filter(|id| !left_out(id)).collect();
         if let Some(variants) = &self.variants {
             kept = variants.without(self.store, kept)?;

@@ -113,6 +113,16 @@ impl Question {
         &self.shopper
     }
 
+    /// Whether the call leaves an item of the history out.
+    pub fn leaves_out(&self, options: &SearchOptions, item: i64) -> bool {
+        options.exclude_seen && self.shopper.has_seen(item) || options.exclude_owned && self.shopper.owns(item)
+    }
+
+    /// How many items of the history the call may leave out.
+    pub fn left_out(&self, options: &SearchOptions) -> usize {
+        if options.exclude_seen || options.exclude_owned { self.shopper.seen() } else { 0 }
+    }
+
     /// An item's popularity, 0 to 1.
     pub fn popularity(&self, item: &Item) -> f64 {
         if self.whole.popularity > 0.0 { item.popularity.ln_1p() / self.whole.popularity.ln_1p() } else { 0.0 }
@@ -207,8 +217,8 @@ fn retrieve(
 ) -> Result<Candidates> {
     let options = &request.options;
     let wanted = request.k + options.offset;
-    let unseen = |id: &i64| !(options.exclude_seen && question.shopper.has_seen(*id));
-    let more = if options.exclude_seen { question.shopper.seen() } else { 0 };
+    let unseen = |id: &i64| !question.leaves_out(options, *id);
+    let more = question.left_out(options);
     let mut found = Candidates::default();
     let browsing = request.query.is_none_or(|q| q.trim().is_empty());
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {

@@ -24,6 +24,8 @@ pub enum Source {
 pub struct SearchOptions {
     /// Leave out what is in the shopper's history. Default: false.
     pub exclude_seen: bool,
+    /// Leave out what the shopper bought and did not send back. Default: false.
+    pub exclude_owned: bool,
     /// Dimensions that count nothing.
     pub without: Vec<Dimension>,
     /// A factor for each dimension named, 0 to 100; the others count 1.
@@ -52,6 +54,19 @@ pub struct SearchOptions {
     pub seed: Option<i64>,
 }
 
+/// What a catalog's recommendations leave out of a shopper's past, where the call does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exclude {
+    /// Everything in the history.
+    #[default]
+    Seen,
+    /// What was bought and not sent back: what was looked at may come again.
+    Owned,
+    /// Nothing: what is bought is bought again.
+    Nothing,
+}
+
 /// An item's key, as JSON may have it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
@@ -75,6 +90,7 @@ impl Default for SearchOptions {
     fn default() -> Self {
         SearchOptions {
             exclude_seen: false,
+            exclude_owned: false,
             without: Vec::new(),
             weights: BTreeMap::new(),
             sources: vec![Source::Lexical, Source::Dense, Source::Together],

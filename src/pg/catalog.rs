@@ -3,6 +3,7 @@
 use super::companion::Upkeep;
 use super::identity::{self, Acting};
 use super::spi::{self, Arg, Mode};
+use crate::catalog::options::Exclude;
 use crate::error::{Error, Result};
 use crate::event::Kinds;
 use pgrx::pg_sys;
@@ -102,6 +103,9 @@ pub struct Catalog {
     /// The model that it changes to at its next refresh.
     pub wanted: Option<String>,
     pub events: Vec<Events>,
+    /// What recommendations leave out of a shopper's past.
+    #[serde(default)]
+    pub exclude: Exclude,
     /// Fewest shoppers of a pair, where the catalog says.
     #[serde(default)]
     pub min_shoppers: Option<u32>,
@@ -176,7 +180,7 @@ impl Catalog {
 const LOAD: &str = "
 SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
   'items', c.items::pg_catalog.oid::pg_catalog.int8,
-  'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
+  'exclude', COALESCE(c.options OPERATOR(pg_catalog.->>) 'exclude', 'seen'), 'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
   'key_type', COALESCE(pg_catalog.format_type(k.atttypid, -1), ''), 'key_oid', COALESCE(k.atttypid::pg_catalog.int8, 0),
   'key_array', COALESCE((SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid), 0),
   'key_equal', COALESCE(persona._equality(k.atttypid), ''),

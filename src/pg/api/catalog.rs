@@ -6,7 +6,7 @@ use super::super::identity::{self, Acting};
 use super::super::spi::{self, Arg, Mode};
 use super::super::{catalog, session, vector};
 use crate::catalog::companion::name;
-use crate::catalog::options::from_object;
+use crate::catalog::options::{Exclude, from_object};
 use crate::error::{Error, Result};
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -23,6 +23,8 @@ struct Options {
     text_search: Option<String>,
     /// Fewest shoppers of a pair that is kept; default: 5 where row-level security guards the events, else 1.
     min_shoppers: Option<u32>,
+    /// What recommendations leave out of a shopper's past: `seen` (default), `owned`, `nothing`.
+    exclude: Exclude,
 }
 
 /// What an item relation is.

@@ -8,7 +8,7 @@ use super::super::store::{self, PgStore, aside};
 use super::super::{catalog, companion, session};
 use crate::arrange::Arrangement;
 use crate::catalog::filter::Filter;
-use crate::catalog::options::{Key, SearchOptions};
+use crate::catalog::options::{Exclude, Key, SearchOptions};
 use crate::catalog::rule::{Occasion, Rule, Surface};
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -93,8 +93,10 @@ pub struct Found<T> {
 /// What a list begins at.
 #[derive(Clone, Copy)]
 pub enum Start<'a> {
-    /// The query, or the shopper where there is none.
+    /// The query; without one, as in browsing, the shopper.
     Query,
+    /// The shopper.
+    Shopper,
     /// An item, for what is like it.
     Similar(Anchor<'a>),
     /// An item, for what goes with it in one basket.
@@ -108,6 +110,7 @@ impl Start<'_> {
     fn surface(self, request: &Request) -> Surface {
         match self {
             Start::Query if request.query.is_none() => Surface::Recommend,
+            Start::Shopper => Surface::Recommend,
             Start::Query => Surface::Search,
             Start::Similar(_) => Surface::Similar,
             Start::Basket(_) => Surface::BoughtTogether,
@@ -130,6 +133,16 @@ pub fn segments(catalog: &catalog::Catalog, request: &Request, context: &Context
         Some(other) => Some(other.to_string()),
     };
     columns.into_iter().filter_map(|column| Some((column.clone(), value(&column)?))).collect()
+}
+
+/// What was taken before is not recommended again, as far as the catalog says, unless the call does.
+fn recommending(mut options: SearchOptions, call: &Call, catalog: &catalog::Catalog) -> SearchOptions {
+    let says = |key: &str| call.options.as_ref().is_some_and(|given| given.0.get(key).is_some());
+    if !says("exclude_seen") && !says("exclude_owned") {
+        options.exclude_seen = catalog.exclude == Exclude::Seen;
+        options.exclude_owned = catalog.exclude == Exclude::Owned;
+    }
+    options
 }
 
 /// The rules that apply to a call.
@@ -221,6 +234,7 @@ pub fn find<T>(
     let catalog = catalog::need(relation)?;
     let null = Value::Null;
     let options = SearchOptions::read(call.options.as_ref().map_or(&null, |o| &o.0))?;
+    let options = if matches!(call.start, Start::Shopper) { recommending(options, call, &catalog) } else { options };
     let filter = Filter::read(call.filter.as_ref().map_or(&null, |f| &f.0))?;
     let context = Context::read(call.context.as_ref(), &catalog)?;
     let columns = companion::columns(relation)?;
@@ -284,7 +298,7 @@ fn ranked(
     control: &dyn Control,
 ) -> Result<Vec<Ranked>> {
     match call.start {
-        Start::Query => search::search(store, request, question, scope, control),
+        Start::Query | Start::Shopper => search::search(store, request, question, scope, control),
         Start::Similar(item) => {
             recommend::similar(store, request, question, item.number(store, catalog)?, scope, control)
         }

@@ -129,3 +129,11 @@ SELECT count(*) FROM persona.recommend(NULL::products, context => '{"country": "
 SELECT persona.score(p, user_id => NULL, context => '{"country": "IT"}') = s.score AS same FROM persona.recommend(NULL::products, context => '{"country": "IT"}', k => 1) s JOIN products p ON p.id = (s.item).id;
 INSERT INTO products (id, title) VALUES (3000, 'Just in'), (3001, 'Just in, too');
 SELECT array_agg((item).id ORDER BY position) FROM persona.recommend(NULL::products, k => 300) WHERE source = 'new' AND (item).id >= 3000;
+-- What recommendations leave out of the past, as the catalog says, unless the call does
+CREATE VIEW again AS SELECT count(*) AS rows, count(*) FILTER (WHERE EXISTS (SELECT FROM events e WHERE e.user_id = 1 AND e.kind = 'purchase' AND e.product_id = (r.item).id)) AS owned,
+    count(*) FILTER (WHERE EXISTS (SELECT FROM events e WHERE e.user_id = 1 AND e.product_id = (r.item).id)) AS seen FROM persona.recommend(NULL::products, user_id => 1, k => 300) r;
+SELECT owned, seen FROM again;
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}', brand => 'brand', category => 'category', price => 'price', options => '{"exclude": "owned"}');
+SELECT owned, seen FROM again;
+SELECT count(*) FILTER (WHERE EXISTS (SELECT FROM events e WHERE e.user_id = 1 AND e.kind = 'purchase' AND e.product_id = (r.item).id)) AS owned FROM persona.recommend(NULL::products, user_id => 1, k => 300, options => '{"exclude_owned": false}') r;
+SELECT persona.create_catalog('products', title => 'title', options => '{"exclude": "all"}');
