@@ -109,7 +109,9 @@ fn labels_are_learnt_in_every_family_and_way() {
             let (state, adapter, metrics) = through(family, &labelled(), more, PLENTY);
             let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
             let (first, last) = (losses[0], *losses.last().unwrap());
-            assert!(last < first, "{family} {method}: {losses:?}");
+            // Some are all but right from the start, as the head begins at the labels' means.
+            assert!(last < first.max(0.05), "{family} {method}: {losses:?}");
+            assert!(method == "head" || adapter.values.iter().any(|x| *x != 0.0));
             assert!(
                 metrics["value"].as_f64().unwrap() >= metrics["base"].as_f64().unwrap(),
                 "{family} {method}: {metrics}"

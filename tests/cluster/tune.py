@@ -83,7 +83,7 @@ def a_change_of_model_is_seen_at_once_or_not_at_all(case: Case) -> None:
             {"name": "shop", "layers": 1, "rank": 4, "epochs": 1, "rows": 64, "batch": 32, "adopt": "always"}),))
         before = found(connection, "warm and dry")
         connection.execute("""SELECT persona.create_catalog('products', title => c.title, body => c.body, attributes => c.attributes,
-            brand => c.brand, category => c.category, price => c.price, model => 'shop') FROM persona.catalogs c WHERE c.items = 'products'::regclass""")
+            brand => c.brand, category => c.category, price => c.price, model => 'shop', options => c.options) FROM persona.catalogs c WHERE c.items = 'products'::regclass""")
         assert found(connection, "warm and dry") == before
         with Background(case, "CALL persona.work('refresh', 'products', '{\"batch\": 64}')") as task:
             until(lambda: one(connection, "SELECT count(*) FROM products_persona_incoming") > 128)
