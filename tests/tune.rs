@@ -117,7 +117,7 @@ fn labels_are_learnt_in_every_family_and_way() {
                 "{family} {method}: {metrics}"
             );
             let kept = Adapter::read(&adapter.to_bytes().unwrap()).unwrap();
-            let loaded = kept.load(&encoder(family), "mine", "x", &Free).unwrap();
+            let loaded = kept.load(&encoder(family), "mine", "x").unwrap();
             let (shares, _) = loaded.judge(&["a laser printer for the 3"], &mut Scratch::new(), &Free).unwrap();
             assert!((shares[0].iter().sum::<f32>() - 1.0).abs() < 1e-5);
             assert_eq!(loaded.labels, ["office", "toy"]);
@@ -135,7 +135,7 @@ fn tags_grades_and_items_are_learnt() {
     let data = Data::Tagged((0..30).map(tagged).collect()).sorted();
     let (state, adapter, metrics) = through("bert", &data, json!({"epochs": 10, "patience": 0}), PLENTY);
     assert!(metrics["value"].as_f64() > metrics["base"].as_f64(), "{metrics} {:?}", state.told);
-    let loaded = adapter.load(&encoder("bert"), "mine", "x", &Free).unwrap();
+    let loaded = adapter.load(&encoder("bert"), "mine", "x").unwrap();
     let spans = loaded.tag("red mouse no 77", &mut Scratch::new(), &Free).unwrap();
     assert!(spans.iter().any(|(at, label, _)| *at == (0..3) && label == "color"), "{spans:?}");
 
@@ -144,7 +144,7 @@ fn tags_grades_and_items_are_learnt() {
     let (state, adapter, _) = through("bert", &data, json!({"epochs": 6, "patience": 0, "validation": 0.3}), PLENTY);
     let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
     assert!(losses.last() < losses.first(), "{losses:?}");
-    let loaded = adapter.load(&encoder("bert"), "mine", "x", &Free).unwrap();
+    let loaded = adapter.load(&encoder("bert"), "mine", "x").unwrap();
     let scores =
         loaded.rerank("red ball", &["a red ball for 1 players", "a mouse"], &mut Scratch::new(), &Free).unwrap();
     assert!(scores.iter().all(|s| (0.0..=1.0).contains(s)) && scores.len() == 2);
@@ -166,9 +166,9 @@ fn only_what_changed_is_copied() {
     let (_, adapter, _) =
         through("bert", &labelled(), json!({"targets": ["value"], "layers": 1, "patience": 0}), PLENTY);
     let base = encoder("bert");
-    let few = adapter.clone().load(&base, "mine", "x", &Free).unwrap().encoder;
+    let few = adapter.clone().load(&base, "mine", "x").unwrap().encoder;
     let (_, all, _) = through("bert", &labelled(), json!({"method": "full", "patience": 0}), PLENTY);
-    let many = all.load(&base, "mine", "y", &Free).unwrap().encoder;
+    let many = all.load(&base, "mine", "y").unwrap().encoder;
     assert!(few.own_bytes() > 0 && few.own_bytes() * 4 < many.own_bytes(), "{} {}", few.own_bytes(), many.own_bytes());
     let bytes = Encoder::load(&fixtures(), "bert", Precision::Int8, &Free).unwrap();
     let int8 = few.in_bytes(&bytes).unwrap();
@@ -192,7 +192,7 @@ fn an_exported_folder_is_a_bundle_with_the_same_vectors() {
             std::fs::write(path, content).unwrap();
         }
         let out = Encoder::load(&folder, "out", Precision::F32, &Free).unwrap();
-        let loaded = adapter.load(&base, "mine", "x", &Free).unwrap();
+        let loaded = adapter.load(&base, "mine", "x").unwrap();
         let embed = |e: &Encoder| e.embed(&["a red ball"], Role::Document, &mut Scratch::new(), &Free).unwrap();
         let (a, b) = (embed(&out), embed(&loaded.encoder));
         let scale = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));

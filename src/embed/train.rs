@@ -30,6 +30,14 @@ impl Encoder {
         Net::new(self.cpu()?, self.info.architecture, plan, control)
     }
 
+    /// Its network, to merge trained numbers into.
+    pub fn mergeable(&self, plan: Plan) -> Result<Net> {
+        if self.info.precision != Precision::F32 {
+            return Err(Error::Internal("trained numbers are merged into an encoder in f32".into()));
+        }
+        Ok(Net::plain(self.cpu()?, self.info.architecture, plan))
+    }
+
     /// This encoder with what was trained merged in, under another name. `mark` tells what it is: it becomes part of the
     /// identity of the vectors. What was not trained is shared with this one.
     pub fn adapted(&self, name: &str, mark: &str, net: &Net, values: &[f32]) -> Result<Encoder> {

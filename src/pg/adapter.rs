@@ -52,11 +52,12 @@ pub fn find(name: &str, precision: Precision) -> Result<Option<Rc<Loaded>>> {
         return Err(Error::OtherBase { name: name.to_owned(), base });
     }
     let bytes = weights(name)?;
-    let mut loaded = Adapter::read(&bytes)?.load(&encoder, name, &hash, &Backend)?;
+    let mut loaded = Adapter::read(&bytes)?.load(&encoder, name, &hash)?;
     if precision == Precision::Int8 {
         let base = session::bundle(&base, precision)?;
         loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(&base)?);
     }
+    give_back();
     let loaded = Rc::new(loaded);
     KEPT.with_borrow_mut(|kept| {
         kept.retain(|k| k.name != name || k.precision != precision);
@@ -64,6 +65,15 @@ pub fn find(name: &str, precision: Precision) -> Result<Option<Rc<Loaded>>> {
         kept.insert(0, Kept { name: name.to_owned(), hash, base, precision, loaded: loaded.clone() });
     });
     Ok(Some(loaded))
+}
+
+/// Hands what the merge worked in back to the system: the allocator would keep it, and each backend its own.
+fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it frees what nobody holds.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// The adapter of this name for a task; an error where it is none, or one for another task.

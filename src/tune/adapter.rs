@@ -153,13 +153,13 @@ impl Adapter {
     }
 
     /// Merges it into its base, which has to be in f32.
-    pub fn load(self, base: &Encoder, name: &str, hash: &str, control: &dyn Control) -> Result<Loaded> {
+    pub fn load(self, base: &Encoder, name: &str, hash: &str) -> Result<Loaded> {
         let width = base.info().dimension;
         let outputs = self.outputs();
         if self.head.len() != outputs * (width + 1) {
             return Err(broken(format!("its head has {} numbers for {outputs} labels of {width}", self.head.len())));
         }
-        let net = base.trainable(self.plan.clone(), control)?;
+        let net = base.mergeable(self.plan.clone())?;
         if self.values.len() != net.len() {
             return Err(broken(format!("it has {} numbers, and its base takes {}", self.values.len(), net.len())));
         }
@@ -182,7 +182,7 @@ impl Adapter {
                 reason: "a bottleneck has no place in the base's architecture; lora, full and head have".into(),
             });
         }
-        let net = base.trainable(self.plan.clone(), control)?;
+        let net = base.mergeable(self.plan.clone())?;
         let mut files = export(model_dir, &base.info().bundle, &net, &self.values, control)?;
         if self.head.is_empty() {
             return Ok(files);

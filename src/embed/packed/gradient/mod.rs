@@ -143,6 +143,12 @@ impl Net {
         Ok(Net { model: model.clone(), plan, entries, first, layers, base })
     }
 
+    /// The same to merge values into, and no more: it holds nothing of its own, and cannot be run.
+    pub(in crate::embed) fn plain(model: &Model, architecture: Architecture, plan: Plan) -> Net {
+        let (first, entries) = (plan.first(model), plan.entries(architecture, model));
+        Net { model: model.clone(), plan, entries, first, layers: Vec::new(), base: Vec::new() }
+    }
+
     /// The runs of trained numbers.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -88,6 +88,16 @@ pub(super) enum Part {
     UpBias,
 }
 
+impl Part {
+    /// Which of a layer's four products it changes.
+    pub(super) fn slot(self) -> Option<usize> {
+        match self {
+            Part::LowA(target) | Part::LowB(target) | Part::Weight(target) | Part::Bias(target) => Some(target.slot()),
+            _ => None,
+        }
+    }
+}
+
 /// A run of trained numbers: a matrix, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {

@@ -164,7 +164,7 @@ impl Net {
             let layer = &mut model.layers[at];
             for (n, linear) in [&mut layer.qkv, &mut layer.out, &mut layer.up, &mut layer.down].into_iter().enumerate()
             {
-                if !matches!(self.plan.method, Method::Full | Method::Lora { .. }) {
+                if !self.of_layer(at).any(|entry| entry.part.slot() == Some(n)) {
                     continue;
                 }
                 let base = dense(linear)?;

@@ -158,15 +158,10 @@ pub(super) fn softmax<A: Arith>(row: &mut [f32], len: usize) {
     }
 }
 
-/// `x = norm(x + y) * scale + shift`; `y` and `shift` may be empty and count as zeros then.
+/// A row's mean, and one over its standard deviation.
 #[inline(always)]
-pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f32], eps: f32) {
+fn spread<A: Arith>(x: &[f32], eps: f32) -> (f32, f32) {
     let n = x.len();
-    if y.len() >= n {
-        for (x, y) in x.iter_mut().zip(y) {
-            *x += y;
-        }
-    }
     let (units, rest) = x.as_chunks::<UNIT>();
     let mut sums = [0.0f32; UNIT];
     for unit in units {
@@ -190,6 +185,19 @@ pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f
         *sum = A::fma(d, d, *sum);
     }
     let by = 1.0 / (total(sums) / n as f32 + eps).sqrt();
+    (mean, by)
+}
+
+/// `x = norm(x + y) * scale + shift`; `y` and `shift` may be empty and count as zeros then.
+#[inline(always)]
+pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f32], eps: f32) {
+    let n = x.len();
+    if y.len() >= n {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += y;
+        }
+    }
+    let (mean, by) = spread::<A>(x, eps);
     if shift.len() >= n {
         for ((x, scale), shift) in x.iter_mut().zip(scale).zip(shift) {
             *x = A::fma((*x - mean) * by, *scale, *shift);
@@ -235,30 +243,7 @@ pub(super) fn relu_slope(grad: &mut [f32], x: &[f32]) {
 /// what the row was multiplied by.
 #[inline(always)]
 pub(super) fn norm_keep<A: Arith>(x: &mut [f32], out: &mut [f32], scale: &[f32], shift: &[f32], eps: f32) -> f32 {
-    let n = x.len();
-    let (units, rest) = x.as_chunks::<UNIT>();
-    let mut sums = [0.0f32; UNIT];
-    for unit in units {
-        for i in 0..UNIT {
-            sums[i] += unit[i];
-        }
-    }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum += x;
-    }
-    let mean = total(sums) / n as f32;
-    let mut sums = [0.0f32; UNIT];
-    for unit in units {
-        for i in 0..UNIT {
-            let d = unit[i] - mean;
-            sums[i] = A::fma(d, d, sums[i]);
-        }
-    }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        let d = x - mean;
-        *sum = A::fma(d, d, *sum);
-    }
-    let by = 1.0 / (total(sums) / n as f32 + eps).sqrt();
+    let (mean, by) = spread::<A>(x, eps);
     for x in x.iter_mut() {
         *x = (*x - mean) * by;
     }
