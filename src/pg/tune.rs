@@ -358,20 +358,32 @@ fn asked(catalog: &Catalog) -> Result<Vec<Pair>> {
     Ok(all)
 }
 
-/// The items of a catalog: title, text, names.
+/// The items of a catalog: title, text, names. Of its attributes those values are names that its own title or text says:
+/// what stands in no text (a "yes", a count) nobody asks for.
 fn items(catalog: &Catalog) -> Result<Data> {
     let document = Document::of(catalog)?;
-    let names = named(catalog).into_iter().map(|n| values(catalog, n)).collect::<Result<Vec<_>>>()?;
-    let names = if names.is_empty() { "'{}'::pg_catalog.text[]".to_owned() } else { names.join(" || ") };
+    let list = |names: Vec<&String>| -> Result<String> {
+        let lists = names.into_iter().map(|n| values(catalog, n)).collect::<Result<Vec<_>>>()?;
+        Ok(if lists.is_empty() { "'{}'::pg_catalog.text[]".to_owned() } else { lists.join(" || ") })
+    };
+    let (names, attributes) =
+        (list(catalog.brand.iter().chain(&catalog.category).collect())?, list(catalog.attributes.iter().collect())?);
     let title = format!("i.{}::pg_catalog.text", ident(&catalog.title));
-    let sql = format!("SELECT {title}, {}, {names} FROM {} i WHERE {title} IS NOT NULL", document.text, catalog.name);
+    let sql = format!(
+        "SELECT {title}, {}, {names}, {attributes} FROM {} i WHERE {title} IS NOT NULL",
+        document.text, catalog.name
+    );
     let size = |item: &Item| item.title.len() + item.text.len() + item.names.iter().map(String::len).sum::<usize>();
     let rows = bounded(&sql, size, |row| {
-        let names = row.get::<Vec<Option<String>>>(3).unwrap_or_default();
-        // A long value is no name.
-        let short = |name: &String| (2..=40).contains(&name.chars().count());
-        let names: Vec<String> = names.into_iter().flatten().filter(short).collect();
-        Ok(Item { title: row.need(1)?, text: cut(row.need(2)?), names })
+        let (title, text): (String, String) = (row.need(1)?, cut(row.need(2)?));
+        // A long value is no name, and neither is a number.
+        let short = |name: &String| (2..=40).contains(&name.chars().count()) && name.chars().any(char::is_alphabetic);
+        let texts = |column: i32| row.get::<Vec<Option<String>>>(column).unwrap_or_default().into_iter().flatten();
+        let said = |name: &String| crate::tune::stands_in(&text, name).is_some();
+        let mut names: Vec<String> = texts(3).filter(short).collect();
+        names.extend(texts(4).filter(|name| short(name) && said(name)));
+        names.dedup();
+        Ok(Item { title, text, names })
     })?;
     Ok(Data::Items(rows))
 }

@@ -31,6 +31,13 @@ pub struct Item {
     pub names: Vec<String>,
 }
 
+impl Item {
+    /// All that is said of it: whatever query's words stand here, it might answer.
+    pub(super) fn said(&self) -> String {
+        format!("{}\n{}", self.text, self.names.join(" "))
+    }
+}
+
 /// A text and the spans of it that bear a label, in bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tagged {

@@ -53,21 +53,21 @@ pub(super) struct Drawn {
 impl Drawn {
     pub(super) fn contrast<'a>(
         &mut self,
-        texts: impl Iterator<Item = (String, &'a str, usize)>,
-        more: impl Fn(usize, &mut Random) -> Option<&'a str>,
+        texts: impl Iterator<Item = (String, &'a str, String, usize)>,
+        more: impl Fn(usize, &mut Random) -> Option<(&'a str, String)>,
         encoder: &Encoder,
         random: &mut Random,
         length: usize,
         batch: &mut Batch,
     ) -> Result<()> {
         let mut negatives = Vec::new();
-        for (query, item, i) in texts {
+        for (query, item, said, i) in texts {
             push(encoder, &query, Role::Query, length, batch)?;
             self.queries.push((query.clone(), words(&query)));
-            self.items.push((item.to_owned(), words(item)));
+            self.items.push((item.to_owned(), words(&said)));
             negatives.extend(more(i, random));
         }
-        self.items.extend(negatives.iter().map(|text| ((*text).to_owned(), words(text))));
+        self.items.extend(negatives.into_iter().map(|(text, said)| (text.to_owned(), words(&said))));
         for (item, _) in &self.items {
             push(encoder, item, Role::Document, length, batch)?;
         }
@@ -157,8 +157,8 @@ impl Drawn {
     }
 }
 
-/// Whether an item is no negative of a query, as it might answer it: it is the answer's own text, or holds every word of
-/// the query.
+/// Whether an item is no negative of a query, as it might answer it: it is the answer's own text, or every word of the
+/// query is said of it.
 pub(super) fn excuses(
     query: &(String, HashSet<u64>),
     answer: &(String, HashSet<u64>),

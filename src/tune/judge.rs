@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::adapter::{logits, spans};
-use super::data::words;
+use super::data::{Pair, words};
 use super::drawn::excuses;
 use super::options::Options;
 use super::report::{self, Line};
@@ -88,8 +88,10 @@ pub(super) fn judge(samples: &Samples, _options: &Options, vectors: &[f32], head
             let count = samples.held_pairs.len();
             let (queries, items) = vectors.split_at(count * width);
             let known = |text: &String| (text.clone(), words(text));
+            let said =
+                |(i, pair): (usize, &Pair)| (pair.item.clone(), words(samples.held_said.get(i).unwrap_or(&pair.item)));
             let asked: Vec<_> = samples.held_pairs.iter().map(|pair| known(&pair.query)).collect();
-            let texts: Vec<_> = samples.held_pairs.iter().map(|pair| known(&pair.item)).collect();
+            let texts: Vec<_> = samples.held_pairs.iter().enumerate().map(said).collect();
             let mut each = Vec::new();
             for (i, query) in queries.chunks_exact(width).enumerate() {
                 let own = dot(query, &items[i * width..][..width]);

@@ -38,6 +38,8 @@ pub(super) struct Samples {
     pub(super) drawn: Option<usize>,
     /// What is asked of the items held out: query, item, and the words that excuse another item.
     pub(super) held_pairs: Vec<Pair>,
+    /// What is said of the items held out.
+    pub(super) held_said: Vec<String>,
     held_batch: Batch,
     pub(super) width: usize,
 }
@@ -67,6 +69,7 @@ impl Samples {
             ids
         };
         let (mut labels, mut drawn, mut held_pairs) = (Vec::new(), options.rows, Vec::new());
+        let mut held_said: Vec<String> = Vec::new();
         let (kind, train, held) = match data {
             Data::Labelled(rows) => {
                 labels = rows.iter().map(|(_, label)| label.clone()).collect::<BTreeSet<_>>().into_iter().collect();
@@ -112,6 +115,7 @@ impl Samples {
                     .iter()
                     .map(|i| Pair { query: asked(&items[*i], &mut random), item: items[*i].text.clone(), grade: 1.0 })
                     .collect();
+                held_said = held.iter().map(|i| items[*i].said()).collect();
                 let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
                 let near = near(&texts, options.negatives, encoder, control)?;
                 drawn = Some(drawn.unwrap_or(DRAWN));
@@ -153,7 +157,8 @@ impl Samples {
             return Err(too_few("there are fewer than two rows to learn from"));
         }
         let width = encoder.info().dimension;
-        let mut samples = Samples { kind, train, held, labels, drawn, held_pairs, held_batch: Batch::default(), width };
+        let mut samples =
+            Samples { kind, train, held, labels, drawn, held_pairs, held_said, held_batch: Batch::default(), width };
         samples.held_batch = samples.make_held(encoder, length)?;
         Ok(samples)
     }
@@ -291,14 +296,20 @@ impl Samples {
                 }
             }
             Kind::Pairs { pairs, near } => {
-                let texts = rows.iter().map(|i| (pairs[*i].query.clone(), pairs[*i].item.as_str(), *i));
-                let more = |i: usize, random: &mut Random| pick(near, i, random).map(|j| pairs[j].item.as_str());
+                let texts =
+                    rows.iter().map(|i| (pairs[*i].query.clone(), pairs[*i].item.as_str(), pairs[*i].item.clone(), *i));
+                let more = |i: usize, random: &mut Random| {
+                    pick(near, i, random).map(|j| (pairs[j].item.as_str(), pairs[j].item.clone()))
+                };
                 drawn.contrast(texts, more, encoder, random, length, &mut batch)?;
             }
             Kind::Items { items, near } => {
                 let asked: Vec<String> = rows.iter().map(|i| asked(&items[*i], random)).collect();
-                let texts = rows.iter().zip(asked).map(|(i, query)| (query, items[*i].text.as_str(), *i));
-                let more = |i: usize, random: &mut Random| pick(near, i, random).map(|j| items[j].text.as_str());
+                let texts =
+                    rows.iter().zip(asked).map(|(i, query)| (query, items[*i].text.as_str(), items[*i].said(), *i));
+                let more = |i: usize, random: &mut Random| {
+                    pick(near, i, random).map(|j| (items[j].text.as_str(), items[j].said()))
+                };
                 drawn.contrast(texts, more, encoder, random, length, &mut batch)?;
             }
         }
