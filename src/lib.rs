@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod arrange;
 pub mod catalog;
 pub mod control;
 pub mod embed;
@@ -20,3 +21,4 @@ pub mod retrieve;
 pub mod search;
 pub mod shopper;
 pub mod store;
+pub mod tune;

@@ -9,6 +9,7 @@
 //! * every error leaves with a SQLSTATE and a hint (`error`), every loop asks for interrupts (`interrupt`).
 
 mod activity;
+mod adapter;
 mod api;
 mod catalog;
 mod companion;
@@ -29,6 +30,7 @@ mod session;
 mod spi;
 mod store;
 mod tsvector;
+mod tune;
 mod vector;
 
 use pgrx::prelude::*;
@@ -37,13 +39,28 @@ pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 pgrx::extension_sql_file!(
+    "../../sql/tune.sql",
+    name = "tune",
+    requires = [
+        api::tune::fine_tune,
+        api::tune::classify,
+        api::tune::tag,
+        api::tune::label_next,
+        api::tune::drop_adapter,
+        api::tune::export_adapter
+    ]
+);
+pgrx::extension_sql_file!(
     "../../sql/arrange.sql",
     name = "arrange",
     requires = [
         api::similar::similar_rows,
         api::similar::similar_json,
         api::similar::together_rows,
-        api::similar::together_json
+        api::similar::together_json,
+        api::rules::check_rule,
+        api::trending::trending_rows,
+        api::trending::trending_json
     ]
 );
 pgrx::extension_sql_file!(
