@@ -23,6 +23,8 @@ CREATE TABLE persona.catalog (
     baskets     regclass,
     learned     regclass,
     segments    regclass,
+    incoming    regclass,
+    wanted      text,
     created     timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE persona.catalog IS 'catalogs: which columns of an item table mean what, and its companion tables; see the view persona.catalogs';
@@ -47,11 +49,51 @@ COMMENT ON TABLE persona.event_source IS 'behaviour tables of a catalog: which c
 
 REVOKE ALL ON persona.catalog, persona.event_source FROM PUBLIC;
 
+-- What was fine-tuned: the numbers that are added to a bundle. Everybody may know of them and use them, as of bundles.
+CREATE TABLE persona.adapter (
+    name      text COLLATE "C" PRIMARY KEY,
+    owner     name NOT NULL,
+    task      text NOT NULL,
+    method    text NOT NULL,
+    base      text NOT NULL,
+    base_hash text NOT NULL,
+    hash      text NOT NULL,
+    adopted   boolean NOT NULL,
+    reason    text,
+    labels    text[] NOT NULL,
+    options   jsonb NOT NULL,
+    metrics   jsonb NOT NULL,
+    seed      bigint NOT NULL,
+    bytes     bigint NOT NULL,
+    weights   bytea NOT NULL,
+    created   timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+ALTER TABLE persona.adapter ALTER weights SET STORAGE EXTERNAL;
+COMMENT ON TABLE persona.adapter IS 'adapters that persona.fine_tune made; see the view persona.adapters';
+
+-- Runs that persona.work is at.
+CREATE TABLE persona.tuning (
+    name    text COLLATE "C" PRIMARY KEY,
+    owner   name NOT NULL,
+    task    text NOT NULL,
+    source  regclass NOT NULL,
+    key     text NOT NULL,
+    state   bytea NOT NULL,
+    changed timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE persona.tuning IS 'fine-tuning that persona.work has begun: all that it needs to go on';
+
+REVOKE ALL ON persona.adapter, persona.tuning FROM PUBLIC;
+GRANT SELECT (name, owner, task, method, base, base_hash, hash, adopted, reason, labels, options, metrics, seed, bytes, created)
+    ON persona.adapter TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('persona.adapter', '');
+SELECT pg_catalog.pg_extension_config_dump('persona.tuning', '');
+
 -- The companion tables of a catalog that are there.
 CREATE FUNCTION persona._companions(c persona.catalog) RETURNS regclass[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT array_remove(ARRAY[c.companion, c.stats, c.pairs, c.terms, c.lexicon, c.queries, c.baskets, c.learned, c.segments], NULL) $$;
+AS $$ SELECT array_remove(ARRAY[c.companion, c.stats, c.pairs, c.terms, c.lexicon, c.queries, c.baskets, c.learned, c.segments, c.incoming], NULL) $$;
 COMMENT ON FUNCTION persona._companions(persona.catalog) IS 'internal: the companion tables of a catalog';
 
 SELECT pg_catalog.pg_extension_config_dump('persona.catalog', '');

@@ -4,7 +4,7 @@ Prints one table; ends with status 1 if a figure misses its bound in floors.json
 (PERSONA_DATA, else shared/data beside the checkout), it says so and passes.
 
     run.py                           everything
-    run.py games retrieval           some of: electronics retrieval games recommend gifts together diversity interleave explore
+    run.py games retrieval           some of: electronics retrieval games recommend gifts together diversity interleave explore intents tune
     run.py --dsn "host=... dbname=..."   on a server that runs, in an empty database with the extension
 """
 
@@ -25,9 +25,10 @@ import interleave
 import protocols
 import retrieval
 import shops
+import tuned
 from report import Report
 
-PARTS = ("electronics", "retrieval", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore")
+PARTS = ("electronics", "retrieval", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "intents", "tune")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
 
@@ -79,6 +80,12 @@ def main() -> int:
                 arrange.bought_together(c, report, *shops.baskets(folder, GIFTS_SPLIT), every=1)
         if "interleave" in wanted:
             interleave.measure(c, report)
+        if "intents" in wanted:
+            tuned.intents(c, report, folder)
+            tuned.memory(server, report, driver.connect)
+        if "tune" in wanted:
+            judged = judged if wanted & {"electronics", "retrieval"} else ready(c, "electronics", lambda: shops.electronics(c, folder))
+            tuned.electronics(c, report, judged)
         return report.end("quality" if wanted == set(PARTS) else None)
 
 

@@ -99,6 +99,9 @@ pub struct Catalog {
     pub baskets: Option<String>,
     pub learned: Option<String>,
     pub segments: Option<String>,
+    pub incoming: Option<String>,
+    /// The model that it changes to at its next refresh.
+    pub wanted: Option<String>,
     pub events: Vec<Events>,
     /// What recommendations leave out of a shopper's past.
     #[serde(default)]
@@ -131,7 +134,7 @@ impl Catalog {
     pub fn companions(&self) -> Vec<&str> {
         let mut all = vec![self.companion.as_str(), &self.stats, &self.pairs, &self.terms];
         all.extend(
-            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.segments]
+            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.segments, &self.incoming]
                 .into_iter()
                 .filter_map(Option::as_deref),
         );
@@ -194,6 +197,7 @@ SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_obj
   'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
   'lexicon', persona._qualified(c.lexicon), 'queries', persona._qualified(c.queries),
   'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned), 'segments', persona._qualified(c.segments),
+  'incoming', persona._qualified(c.incoming),
   'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
   'events', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
         'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),

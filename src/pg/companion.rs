@@ -159,7 +159,7 @@ pub fn upsert(catalog: &Catalog, from: &str) -> Result<String> {
 }
 
 /// The companion tables of a catalog: the column of `persona.catalog` that names each, and the ending of its name.
-pub const TABLES: [(&str, &str); 9] = [
+pub const TABLES: [(&str, &str); 10] = [
     ("companion", "persona"),
     ("stats", "persona_stats"),
     ("pairs", "persona_pairs"),
@@ -169,6 +169,7 @@ pub const TABLES: [(&str, &str); 9] = [
     ("baskets", "persona_baskets"),
     ("learned", "persona_learned"),
     ("segments", "persona_segments"),
+    ("incoming", "persona_incoming"),
 ];
 
 /// What the DDL of a companion table depends on.
@@ -247,6 +248,10 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
         "queries" => vec![create("query text COLLATE \"C\" PRIMARY KEY, asked bigint NOT NULL, last timestamptz")],
         // What a ranker has learnt of each item.
         "learned" => vec![create("ranker bigint NOT NULL, id bigint NOT NULL, vector real[] NOT NULL, PRIMARY KEY (ranker, id)")],
+        // Vectors of the model that the catalog is about to change to, until all are there.
+        "incoming" => vec![create(&format!(
+            "id bigint PRIMARY KEY, hash bytea NOT NULL, model text NOT NULL, embedding {halfvec}({dimension}) NOT NULL"
+        ))],
         _ => Vec::new(),
     };
     statements.push(format!("COMMENT ON TABLE {table} IS {note}"));

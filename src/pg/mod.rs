@@ -9,6 +9,7 @@
 //! * every error leaves with a SQLSTATE and a hint (`error`), every loop asks for interrupts (`interrupt`).
 
 mod activity;
+mod adapter;
 mod api;
 mod catalog;
 mod companion;
@@ -28,6 +29,7 @@ mod session;
 mod spi;
 mod store;
 mod tsvector;
+mod tune;
 mod vector;
 
 use pgrx::prelude::*;
@@ -35,6 +37,18 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!(
+    "../../sql/tune.sql",
+    name = "tune",
+    requires = [
+        api::tune::fine_tune,
+        api::tune::classify,
+        api::tune::tag,
+        api::tune::label_next,
+        api::tune::drop_adapter,
+        api::tune::export_adapter
+    ]
+);
 pgrx::extension_sql_file!(
     "../../sql/arrange.sql",
     name = "arrange",

@@ -17,3 +17,4 @@ mod search;
 mod similar;
 mod trending;
 mod trigger;
+pub mod tune;
