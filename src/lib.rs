@@ -14,3 +14,4 @@ pub mod retrieve;
 pub mod search;
 pub mod shopper;
 pub mod store;
+pub mod understand;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["error", "control", "linear", "parts"],
     &["catalog", "event"],
-    &["embed", "shopper"],
+    &["embed", "shopper", "understand"],
     &["retrieve"],
     &["store"],
     &["rank"],
