@@ -169,7 +169,8 @@ COMMENT ON VIEW persona.activity IS 'long work going on in this database, where 
 
 CREATE VIEW persona.catalogs AS
 SELECT c.items, c.key, c.title, c.body, c.attributes, c.brand, c.category, c.price, c.image, c.model, c.text_search, c.options,
-    ARRAY(SELECT e.events FROM persona.event_source e WHERE e.items = c.items ORDER BY e.events::text) AS events,
+    ARRAY(SELECT e.events FROM persona.event_source e WHERE e.items OPERATOR(pg_catalog.=) c.items
+        ORDER BY e.events::pg_catalog.text) AS events,
     persona._companions(c) AS companions, c.created
 FROM persona.catalog c
 WHERE pg_catalog.has_any_column_privilege(c.items, 'SELECT');

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A behaviour table and what its columns mean.
+#[allow(dead_code)] // query, position and dwell_ms: until what reads them has landed
 #[derive(Debug, Clone, Deserialize)]
 pub struct Events {
     pub relation: u32,

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde::Deserialize;
+use std::rc::Rc;
 
 /// Options of `create_catalog`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -212,10 +213,10 @@ fn default_text_search() -> Result<String> {
 
 /// Names of the companion tables, qualified and quoted. After a swap of tables the plain names may belong to the table
 /// that has moved away: then the table's own number makes them different.
-fn free_names(items: &Items) -> Result<Vec<String>> {
+fn free_names(items: &Items, tables: &[(&str, &str)]) -> Result<Vec<String>> {
     let qualified = |base: &str| -> Vec<String> {
         let named = |(_, ending): &(&str, &str)| format!("{}.{}", ident(&items.schema), ident(&name(base, ending)));
-        TABLES.iter().map(named).collect()
+        tables.iter().map(named).collect()
     };
     let plain = qualified(&items.name);
     let sql = "SELECT c.items IS NOT NULL FROM (SELECT to_regclass($1) AS t) n
@@ -231,6 +232,50 @@ fn free_names(items: &Items) -> Result<Vec<String>> {
     Ok(plain)
 }
 
+/// Makes companion tables, and returns their names, qualified and quoted.
+fn make_companions(items: &Items, tables: &[(&str, &str)], key: pg_sys::Oid, dimension: i32) -> Result<Vec<String>> {
+    let qualified = free_names(items, tables)?;
+    let types = vector::types()?;
+    let _owner = Acting::as_owner(items.owner);
+    let halfvec = format!("{}.halfvec", types.schema);
+    let shown = "SELECT format_type($1, -1)"; // as the pinned path has to call it
+    let key_type = spi::first(Mode::Read, shown, &[Arg::of(key)], |row| row.need::<String>(1))?.unwrap_or_default();
+    let shape = Shape { shown: &items.shown, key_type: &key_type, dimension, halfvec: &halfvec };
+    for ((column, _), table) in tables.iter().zip(&qualified) {
+        for statement in companion::ddl(column, table, &shape) {
+            spi::execute(&statement)?;
+        }
+    }
+    Ok(qualified)
+}
+
+/// The catalog with the companion tables that an earlier release did not have, made now where they are missing.
+pub fn complete(catalog: Rc<catalog::Catalog>) -> Result<Rc<catalog::Catalog>> {
+    let there = [
+        ("lexicon", &catalog.lexicon),
+        ("queries", &catalog.queries),
+        ("baskets", &catalog.baskets),
+        ("learned", &catalog.learned),
+    ];
+    let is_missing = |column: &str| there.iter().any(|(name, table)| *name == column && table.is_none());
+    let missing: Vec<(&str, &str)> = TABLES.into_iter().filter(|(column, _)| is_missing(column)).collect();
+    if missing.is_empty() {
+        return Ok(catalog);
+    }
+    let oid = pg_sys::Oid::from(catalog.items);
+    let made = make_companions(&items(oid)?, &missing, pg_sys::Oid::from(catalog.key_oid), catalog.dimension)?;
+    {
+        let _owner = Acting::as_owner(identity::extension_owner()?);
+        let set: Vec<String> =
+            missing.iter().enumerate().map(|(n, (column, _))| format!("{column} = ${}::regclass", n + 2)).collect();
+        let mut args = vec![Arg::of(oid)];
+        args.extend(made.iter().map(|table| Arg::of(table.as_str())));
+        spi::run(&format!("UPDATE persona.catalog SET {} WHERE items = $1", set.join(", ")), &args)?;
+    }
+    catalog::changed(oid);
+    catalog::need(oid)
+}
+
 #[allow(clippy::too_many_arguments)]
 fn create_fresh(
     items: &Items,
@@ -243,20 +288,9 @@ fn create_fresh(
     dimension: i32,
     text_search: &str,
 ) -> Result<()> {
-    let qualified = free_names(items)?;
-    let types = vector::types()?;
+    let qualified = make_companions(items, &TABLES, key.oid, dimension)?;
     {
         let _owner = Acting::as_owner(items.owner);
-        let halfvec = format!("{}.halfvec", types.schema);
-        let shown = "SELECT format_type($1, -1)"; // as the pinned path has to call it
-        let key_type =
-            spi::first(Mode::Read, shown, &[Arg::of(key.oid)], |row| row.need::<String>(1))?.unwrap_or_default();
-        let shape = Shape { shown: &items.shown, key_type: &key_type, dimension, halfvec: &halfvec };
-        for ((column, _), table) in TABLES.iter().zip(&qualified) {
-            for statement in companion::ddl(column, table, &shape) {
-                spi::execute(&statement)?;
-            }
-        }
         if matches!(items.kind.as_str(), "r" | "p") {
             let table = format!("{}.{}", ident(&items.schema), ident(&items.name));
             for statement in [

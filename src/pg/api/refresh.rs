@@ -4,6 +4,7 @@ use super::super::activity::Shown;
 use super::super::error::door;
 use super::super::refresh::{Options, Refresh, Step};
 use super::super::{catalog, identity};
+use super::catalog::complete;
 use crate::catalog::options::from_object;
 use crate::error::{Error, Result};
 use pgrx::JsonB;
@@ -19,6 +20,7 @@ fn refresh(
         read(&options)?;
         let catalog = catalog::need(items)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
+        let catalog = complete(catalog)?;
         let _shown = Shown::new("refresh", items);
         let refresh = Refresh::new(&catalog)?;
         Ok([
@@ -62,6 +64,7 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
         let batch = read(&options)?.batch;
         let catalog = catalog::need(source)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
+        let catalog = complete(catalog)?;
         let _shown = Shown::new(task, source);
         let refresh = Refresh::new(&catalog)?;
         Ok(match step {
