@@ -12,6 +12,7 @@ use crate::rank::weights;
 use crate::retrieve::lexical::{Bm25, K1};
 use crate::shopper::Shopper;
 use crate::store::{Item, Scope, Store, Whole};
+use crate::understand::Understanding;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,6 +31,16 @@ pub struct Request<'a> {
     pub k: usize,
     /// How to search.
     pub options: SearchOptions,
+    /// What the query is understood to mean, its intent with it; `None` where that is off.
+    pub understanding: Option<Arc<Understanding>>,
+}
+
+impl Request<'_> {
+    /// What is searched: the query as it is understood, or as it was typed.
+    pub fn text(&self) -> Option<&str> {
+        let text = self.understanding.as_deref().map(|u| u.text.as_str()).or(self.query);
+        text.map(str::trim).filter(|text| !text.is_empty())
+    }
 }
 
 /// What a call knows before it sees an item.
@@ -40,6 +51,7 @@ pub struct Question {
     whole: Whole,
     weights: [f64; DIMENSIONS.len()],
     total: f64,
+    understanding: Option<Arc<Understanding>>,
 }
 
 /// An item with its place in the ranking explained.
@@ -56,7 +68,7 @@ pub struct Ranked {
 impl Question {
     /// Reads the query and the shopper. `vector` is the query's, of length 1; `None` while browsing or without vectors.
     pub fn ask(store: &dyn Store, request: &Request, vector: Option<Arc<[f32]>>) -> Result<Question> {
-        let query = request.query.map(str::trim).filter(|q| !q.is_empty());
+        let query = request.text();
         let words = query.map_or(Ok(Bm25::default()), |query| store.words(query))?;
         let whole = store.whole()?;
         let mut shopper = Shopper::default();
@@ -69,14 +81,21 @@ impl Question {
                 shopper.set_pairs(&store.pairs(&items)?);
             }
         }
-        let count = query.map(|_| words.terms.len());
-        let weights = DIMENSIONS.map(|d| weights::gate(d, count) * request.options.factor(d));
-        Ok(Question { total: words.total(), words, vector, shopper, whole, weights })
+        let intent = request.understanding.as_deref().and_then(|u| u.intent.as_ref());
+        let room = query.map(|_| weights::room(words.terms.len(), intent));
+        let weights = DIMENSIONS.map(|d| weights::gate(d, room) * request.options.factor(d));
+        let understanding = request.understanding.clone();
+        Ok(Question { total: words.total(), words, vector, shopper, whole, weights, understanding })
     }
 
     /// The query's words.
     pub fn words(&self) -> &Bm25 {
         &self.words
+    }
+
+    /// What the query is understood to mean; `None` where that is off, or while browsing.
+    pub fn understanding(&self) -> Option<&Understanding> {
+        self.understanding.as_deref()
     }
 
     /// The score of an item by dimension.
@@ -114,6 +133,9 @@ impl Question {
     }
 }
 
+/// Share of the query's idf that the best item has to hold, or the result is called relaxed: all of it, but for synonyms.
+const RELAXED: f64 = 0.89;
+
 /// Ranks the candidates: best first, ties by the items' numbers; what `offset` passes over is still in it.
 pub fn search(
     store: &dyn Store,
@@ -126,13 +148,19 @@ pub fn search(
     control.check()?;
     let ids: Vec<i64> = candidates.iter().map(|(id, _)| *id).collect();
     let sources: HashMap<i64, String> = candidates.into_iter().collect();
-    let mut ranked: Vec<Ranked> = store
-        .items(&ids, &question.words)?
+    let items = store.items(&ids, &question.words)?;
+    // No item holds every word: what is shown answers a part of the query, or its meaning, and says so.
+    let most = items.iter().map(|item| item.words.covered).fold(0.0, f64::max);
+    let relaxed = question.total > 0.0 && most < question.total * RELAXED;
+    let mut ranked: Vec<Ranked> = items
         .iter()
         .map(|item| Ranked {
             id: item.id,
             parts: question.parts(item),
-            source: sources.get(&item.id).cloned().unwrap_or_default(),
+            source: {
+                let source = sources.get(&item.id).cloned().unwrap_or_default();
+                if relaxed { source + "+relaxed" } else { source }
+            },
         })
         .collect();
     ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.id.cmp(&b.id)));
@@ -171,7 +199,7 @@ fn retrieve(
         }
         found.len()
     };
-    let browsing = request.query.is_none_or(|q| q.trim().is_empty());
+    let browsing = request.text().is_none();
     let mut count = 0;
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
         let n = options.candidates.max(wanted) + more;

@@ -34,6 +34,10 @@ pub struct SearchOptions {
     pub candidates: usize,
     /// How many rows of the ranking are passed over, 0 to 10,000. Default: 0.
     pub offset: usize,
+    /// Whether spelling is corrected. Default: true.
+    pub correct: bool,
+    /// Whether the query is understood: corrected, its exclusions obeyed, ranked by its intent. Default: true.
+    pub understand: bool,
 }
 
 impl Default for SearchOptions {
@@ -45,6 +49,8 @@ impl Default for SearchOptions {
             sources: vec![Source::Lexical, Source::Dense, Source::Together],
             candidates: 500,
             offset: 0,
+            correct: true,
+            understand: true,
         }
     }
 }

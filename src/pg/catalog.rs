@@ -85,6 +85,7 @@ pub struct Catalog {
     pub attributes: Vec<String>,
     pub brand: Option<String>,
     pub category: Option<String>,
+    pub price: Option<String>,
     pub model: String,
     pub dimension: i32,
     pub text_search: String,
@@ -128,6 +129,14 @@ impl Catalog {
             [&self.lexicon, &self.queries, &self.baskets, &self.learned].into_iter().filter_map(Option::as_deref),
         );
         all
+    }
+
+    /// The columns that words, vectors and lexicon are made of, and the key.
+    pub fn used(&self) -> Vec<&str> {
+        let mut used = vec![self.key.as_str(), self.title.as_str()];
+        used.extend(self.body.iter().chain(&self.attributes).map(String::as_str));
+        used.extend(self.brand.iter().chain(&self.category).map(String::as_str));
+        used
     }
 
     /// The relation that the caller named.

@@ -18,12 +18,14 @@ mod guc;
 mod history;
 mod identity;
 mod interrupt;
+mod lexicon;
 mod query_cache;
 mod refresh;
 mod session;
 mod spi;
 mod store;
 mod tsvector;
+mod understand;
 mod vector;
 
 use pgrx::prelude::*;
@@ -31,6 +33,11 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!(
+    "../../sql/understand.sql",
+    name = "understand",
+    requires = [api::understand::understand, api::understand::suggest, api::understand::unanswered]
+);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

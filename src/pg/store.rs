@@ -10,7 +10,7 @@ use super::history::{self, seconds};
 use super::identity::{self, Acting, Owner};
 use super::spi::{self, Arg, Mode};
 use super::tsvector::TsVector;
-use super::{companion, filter, vector};
+use super::{companion, filter, understand, vector};
 use crate::catalog::filter::Filter;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -31,6 +31,8 @@ pub struct PgStore<'a> {
     identity: String,
     /// Whether the caller may not see every item.
     guarded: bool,
+    /// What the query does not want, as a tsquery.
+    unwanted: Option<String>,
 }
 
 impl<'a> PgStore<'a> {
@@ -42,17 +44,48 @@ impl<'a> PgStore<'a> {
             filter::sql(wanted, &columns(catalog.asked())?, &catalog.asked.name, 2)?
         };
         let guarded = catalog.is_view() || identity::rows_hidden(catalog.asked())?;
-        Ok(PgStore { catalog, filter, identity: identity.to_owned(), guarded })
+        Ok(PgStore { catalog, filter, identity: identity.to_owned(), guarded, unwanted: None })
     }
 
     /// A store for another row of the same statement: nothing is asked again.
     pub fn again(catalog: &'a Catalog, identity: &str, guarded: bool) -> PgStore<'a> {
-        PgStore { catalog, filter: ("true".to_owned(), Vec::new()), identity: identity.to_owned(), guarded }
+        PgStore {
+            catalog,
+            filter: ("true".to_owned(), Vec::new()),
+            identity: identity.to_owned(),
+            guarded,
+            unwanted: None,
+        }
     }
 
     /// Whether the caller may not see every item.
     pub fn is_guarded(&self) -> bool {
         self.guarded
+    }
+
+    /// Leaves out of every source what bears one of the phrases in its title, brand, category or attributes. A body may
+    /// well say of an item what it is not.
+    pub fn exclude(&mut self, phrases: &[String]) -> Result<()> {
+        let mut queries = Vec::new();
+        for phrase in phrases {
+            let words = self.lexemes(phrase, &self.catalog.text_search)?;
+            let words: Vec<String> = words.into_iter().map(|word| format!("{}:ABD", quoted(&word))).collect();
+            if !words.is_empty() {
+                queries.push(format!("({})", words.join(" & ")));
+            }
+        }
+        self.unwanted = (!queries.is_empty()).then(|| queries.join(" | "));
+        Ok(())
+    }
+
+    /// The lexemes of a text, as a configuration makes them.
+    fn lexemes(&self, text: &str, config: &str) -> Result<Vec<String>> {
+        let _owner = self.owner();
+        let sql = format!(
+            "SELECT q.lexeme FROM unnest(to_tsvector($1::regconfig, {})) q(lexeme)",
+            companion::plain("persona._segment(left($2, 10000))")
+        );
+        spi::query(Mode::Read, &sql, &[Arg::of(config), Arg::of(text)], |row| row.need(1))
     }
 
     fn owner(&self) -> Acting {
@@ -172,12 +205,29 @@ impl<'a> PgStore<'a> {
         }
     }
 
-    /// A condition on `c.id`, and its argument, where the scope names its items.
-    fn named(scope: &Scope, place: usize) -> (String, Option<Arg>) {
-        match scope {
-            Scope::Only(ids) => (format!("c.id = ANY (${place})"), Some(Arg::of(ids.clone()))),
-            Scope::All | Scope::Wide => ("true".into(), None),
+    /// Conditions on `c`, and what they bind from `$place` on: the items that the scope names, what is not wanted.
+    fn limits(&self, scope: &Scope, place: usize) -> (String, Vec<Arg>) {
+        let (mut condition, mut args) = ("true".to_owned(), Vec::new());
+        if let Scope::Only(ids) = scope {
+            condition = format!("c.id = ANY (${place})");
+            args.push(Arg::of(ids.clone()));
         }
+        if let Some(unwanted) = &self.unwanted {
+            condition += &format!(" AND NOT c.lexemes @@ ${}::tsquery", place + args.len());
+            args.push(Arg::of(unwanted.as_str()));
+        }
+        (condition, args)
+    }
+
+    /// Those of the items that bear nothing unwanted.
+    fn wanted(&self, items: Vec<i64>) -> Result<Vec<i64>> {
+        let Some(unwanted) = &self.unwanted else { return Ok(items) };
+        let _owner = self.owner();
+        let sql =
+            format!("SELECT c.id FROM {} c WHERE c.id = ANY ($1) AND c.lexemes @@ $2::tsquery", self.catalog.companion);
+        let args = [Arg::of(items.clone()), Arg::of(unwanted.as_str())];
+        let out: HashSet<i64> = spi::query(Mode::Read, &sql, &args, |row| row.need(1))?.into_iter().collect();
+        Ok(items.into_iter().filter(|id| !out.contains(id)).collect())
     }
 }
 
@@ -188,7 +238,7 @@ impl Store for PgStore<'_> {
             "SELECT q.lexeme, COALESCE(t.documents, 0), w.documents, w.length
              FROM unnest(to_tsvector($1::regconfig, {})) q(lexeme)
              LEFT JOIN {terms} t ON t.lexeme = q.lexeme LEFT JOIN {terms} w ON w.lexeme = ''",
-            companion::plain("left($2, 10000)"),
+            companion::plain("persona._segment(left($2, 10000))"),
             terms = self.catalog.terms
         );
         let read = |config: &str| {
@@ -212,8 +262,10 @@ impl Store for PgStore<'_> {
             .map(|(lexeme, documents, total, _)| Term {
                 lexeme,
                 idf: lexical::idf(documents.max(floor) as f64, total as f64),
+                also: Vec::new(),
             })
             .collect();
+        self.synonyms(query, &mut terms)?;
         // A pasted page is a query too: its rarest words say what it is about.
         if terms.len() > lexical::MOST_TERMS {
             terms.sort_by(|a, b| b.idf.total_cmp(&a.idf).then_with(|| a.lexeme.cmp(&b.lexeme)));
@@ -266,9 +318,12 @@ impl Store for PgStore<'_> {
     }
 
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        let (condition, named) = Self::named(scope, 5);
+        let (condition, limits) = self.limits(scope, 5);
         // Any word makes a match; which matches are kept, the score decides.
-        let query = words.terms.iter().map(|t| format!("'{}'", t.lexeme.replace('\\', "\\\\").replace('\'', "''")));
+        let phrase =
+            |words: &Vec<String>| format!("({})", words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" & "));
+        let query =
+            words.terms.iter().flat_map(|t| std::iter::once(quoted(&t.lexeme)).chain(t.also.iter().map(phrase)));
         let query = query.collect::<Vec<_>>().join(" | ");
         let sql = format!(
             "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id
@@ -284,16 +339,16 @@ impl Store for PgStore<'_> {
             // The planner takes reading every row for cheap, since it does not count what matching a tsvector costs.
             owner.set(c"enable_seqscan", "off");
             let mut args = vec![Arg::of(query.as_str()), Arg::of(packed.as_slice()), Arg::of(prior), Arg::of(m as i64)];
-            args.extend(named);
+            args.extend(&limits);
             spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
         })
     }
 
     fn dense(&self, vector: &[f32], n: usize, scope: &Scope) -> Result<Vec<i64>> {
         let types = vector::types()?;
-        let (condition, named) = Self::named(scope, 4);
+        let (condition, limits) = self.limits(scope, 4);
         // Where the items are named, every one of them is compared: an index would stop before the last of them.
-        let exact = if named.is_some() { " + 0" } else { "" };
+        let exact = if matches!(scope, Scope::Only(_)) { " + 0" } else { "" };
         let sql = format!(
             "SELECT c.id FROM {} c WHERE c.embedding IS NOT NULL AND c.model = $2 AND {condition}
              ORDER BY (c.embedding OPERATOR({}.<=>) $1){exact} LIMIT $3",
@@ -306,7 +361,7 @@ impl Store for PgStore<'_> {
             owner.set(c"hnsw.max_scan_tuples", "100000");
             let mut args =
                 vec![vector::halfvec_arg(vector, &types), Arg::of(self.identity.as_str()), Arg::of(m as i64)];
-            args.extend(named);
+            args.extend(&limits);
             spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
         })?;
         if found.is_empty() {
@@ -316,7 +371,7 @@ impl Store for PgStore<'_> {
     }
 
     fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        let (condition, named) = Self::named(scope, 2);
+        let (condition, limits) = self.limits(scope, 2);
         let sql = format!(
             "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE {condition}
              ORDER BY COALESCE(s.popularity, 0) DESC, c.id LIMIT $1",
@@ -325,14 +380,14 @@ impl Store for PgStore<'_> {
         self.filtered(n, scope, |m| {
             let _owner = self.owner();
             let mut args = vec![Arg::of(m as i64)];
-            args.extend(named);
+            args.extend(&limits);
             spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
         })
     }
 
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>> {
         let seen: HashSet<i64> = match scope {
-            Scope::All => return Ok(items.to_vec()),
+            Scope::All => return self.wanted(items.to_vec()),
             Scope::Only(ids) => ids.iter().copied().collect(),
             Scope::Wide => {
                 let keys_type = pg_sys::Oid::from(self.catalog.key_array);
@@ -361,7 +416,7 @@ impl Store for PgStore<'_> {
                 passed.map_or(Ok(Vec::new()), |keys| self.ids_of(keys))?.into_iter().collect()
             }
         };
-        Ok(items.iter().copied().filter(|id| seen.contains(id)).collect())
+        self.wanted(items.iter().copied().filter(|id| seen.contains(id)).collect())
     }
 
     fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>> {
@@ -376,7 +431,39 @@ impl Store for PgStore<'_> {
     }
 }
 
+/// A number and its unit apart, where a word is both.
+fn split_measure(lexeme: &str) -> Option<(String, String)> {
+    crate::understand::normalize::measure(lexeme)?;
+    let (number, unit) = lexeme.split_at(lexeme.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+    Some((number.to_owned(), unit.to_owned()))
+}
+
+/// A lexeme as a tsquery has it.
+fn quoted(lexeme: &str) -> String {
+    format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 impl PgStore<'_> {
+    /// Adds to a query's words what stands for them: the shop's own synonyms, and `4 gb` for `4gb`.
+    fn synonyms(&self, query: &str, terms: &mut [Term]) -> Result<()> {
+        for term in terms.iter_mut() {
+            if let Some((number, unit)) = split_measure(&term.lexeme) {
+                term.also.push(vec![number, unit]);
+            }
+        }
+        for (term, synonym) in understand::synonyms(self.catalog, query)? {
+            let (from, to) =
+                (self.lexemes(&term, &self.catalog.text_search)?, self.lexemes(&synonym, &self.catalog.text_search)?);
+            if to.is_empty() {
+                continue;
+            }
+            for term in terms.iter_mut().filter(|t| from.contains(&t.lexeme)) {
+                term.also.push(to.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// Columns id, lexemes, length, embedding, popularity, model.
     fn read_item(&self, row: &spi::Row, halfvec: pg_sys::Oid, words: &Bm25) -> Result<Item> {
         row.check(2, pg_sys::TSVECTOROID)?;

@@ -36,8 +36,9 @@ fn weight(kind: &str) -> f64 {
 
 /// Words that name no value by themselves, whatever some item says.
 const EMPTY: &[&str] = &[
-    "a", "an", "and", "the", "for", "with", "of", "to", "in", "on", "or", "yes", "no", "not", "without", "from", "under",
-    "over", "by", "at", "is", "it", "my", "what", "how", "which", "new", "good", "best", "other", "的", "和", "是",
+    "a", "an", "and", "the", "for", "with", "of", "to", "in", "on", "or", "yes", "no", "not", "without", "from",
+    "under", "over", "by", "at", "is", "it", "my", "what", "how", "which", "new", "good", "best", "other", "的", "和",
+    "是",
 ];
 
 /// The longest value that begins at a token: how many tokens it takes, and its folded form.
@@ -165,7 +166,7 @@ fn pattern(lexicon: &Lexicon, tokens: &[Token], at: usize) -> Option<Entity> {
             let adjacent = !tokens.get(at + 1)?.minus;
             adjacent.then(|| entity(at + 2, "measure", measured(&token.text, unit), 0.9))
         }
-        Form::Word | Form::Mark => None,
+        Form::Word | Form::Mark | Form::Model => None,
     }
 }
 
@@ -173,10 +174,12 @@ fn pattern(lexicon: &Lexicon, tokens: &[Token], at: usize) -> Option<Entity> {
 fn target(tokens: &[Token], taken: &[Range<usize>]) -> Option<Entity> {
     let at = tokens.iter().position(|t| matches!(t.text.as_str(), "for" | "compatible"))?;
     let from = at + 1 + usize::from(tokens.get(at + 1).is_some_and(|t| t.text == "with"));
-    let from = from + usize::from(tokens.get(from).is_some_and(|t| matches!(t.text.as_str(), "a" | "an" | "the" | "my")));
+    let from =
+        from + usize::from(tokens.get(from).is_some_and(|t| matches!(t.text.as_str(), "a" | "an" | "the" | "my")));
     let ends = ["with", "without", "under", "over", "below", "in", "and", "or", "from", "to", "by", "that", "not"];
     let free = |at: usize| !taken.iter().any(|r| r.contains(&at));
-    let end = (from..tokens.len()).find(|n| ends.contains(&tokens[*n].text.as_str()) || !free(*n)).unwrap_or(tokens.len());
+    let end =
+        (from..tokens.len()).find(|n| ends.contains(&tokens[*n].text.as_str()) || !free(*n)).unwrap_or(tokens.len());
     let end = end.min(from + 4);
     if end <= from || tokens[from].form == Form::Number {
         return None;
@@ -201,11 +204,20 @@ mod tests {
         for n in 0..20 {
             builder.add(&Fields {
                 title: "MacBook".into(),
-                values: vec![(brand, "Apple".into()), (category, "Notebooks".into()), (color, "Space grey".into()), (tags, "laptop".into())],
+                values: vec![
+                    (brand, "Apple".into()),
+                    (category, "Notebooks".into()),
+                    (color, "Space grey".into()),
+                    (tags, "laptop".into()),
+                ],
                 ..Fields::default()
             });
             if n % 4 == 0 {
-                builder.add(&Fields { title: "Granny".into(), values: vec![(category, "Apple".into())], ..Fields::default() });
+                builder.add(&Fields {
+                    title: "Granny".into(),
+                    values: vec![(category, "Apple".into())],
+                    ..Fields::default()
+                });
             }
         }
         Lexicon::read(&builder.finish()).unwrap()

@@ -102,22 +102,25 @@ pub struct Classifier {
 /// The examples that ship with the extension: text and class.
 pub fn examples() -> Vec<(String, Class)> {
     // A file of this crate, read by a test: it cannot fail.
-    let by_class: Vec<(Class, Vec<String>)> = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(include_str!("examples.json"))
-        .map(|map| {
-            map.into_iter()
-                .filter_map(|(name, texts)| {
-                    let class = CLASSES.into_iter().find(|c| c.name() == name)?;
-                    Some((class, serde_json::from_value(texts).ok()?))
-                })
-                .collect()
-        })
-        .unwrap_or_default();
+    let by_class: Vec<(Class, Vec<String>)> =
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(include_str!("examples.json"))
+            .map(|map| {
+                map.into_iter()
+                    .filter_map(|(name, texts)| {
+                        let class = CLASSES.into_iter().find(|c| c.name() == name)?;
+                        Some((class, serde_json::from_value(texts).ok()?))
+                    })
+                    .collect()
+            })
+            .unwrap_or_default();
     by_class.into_iter().flat_map(|(class, texts)| texts.into_iter().map(move |t| (t, class))).collect()
 }
 
 /// A change of the examples or of the features makes another classifier.
 pub fn identity(model: &str) -> String {
-    let hash = include_str!("examples.json").bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = include_str!("examples.json")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     format!("{model} {hash:016x} 1")
 }
 
@@ -163,25 +166,111 @@ fn surface(text: &str, tokens: &[Token], out: &mut Sparse) {
     let n = tokens.len() as f32;
     let cjk = text.chars().any(|c| super::segment::script(c).is_some());
     let signs = [
-        has(&["vs", "versus", "vs.", "compare", "compared", "comparison", "difference", "differences"]) || holds(&["对比", "区别", "比较"]),
+        has(&["vs", "versus", "vs.", "compare", "compared", "comparison", "difference", "differences"])
+            || holds(&["对比", "区别", "比较"]),
         has(&["or"]) || holds(&["还是"]),
-        holds(&["哪个", "哪款更", "which is better", "better than", "which one"]) ,
+        holds(&["哪个", "哪款更", "which is better", "better than", "which one"]),
         holds(&["和", "与", "跟", "vs"]) && cjk,
         matches!(first, "how" | "what" | "why" | "when" | "where" | "who" | "which" | "what's"),
-        has(&["how", "which", "should", "recommend", "suggest", "advice", "tips", "guide", "need", "choose", "pick", "suitable", "good", "best"]),
+        has(&[
+            "how",
+            "which",
+            "should",
+            "recommend",
+            "suggest",
+            "advice",
+            "tips",
+            "guide",
+            "need",
+            "choose",
+            "pick",
+            "suitable",
+            "good",
+            "best",
+        ]),
         holds(&["怎么", "如何", "什么", "推荐", "建议", "吗", "多大", "合适", "够用", "适合"]),
         matches!(first, "is" | "are" | "do" | "does" | "can" | "will" | "should" | "did" | "am"),
         has(&["my", "i", "me"]),
-        has(&["order", "return", "returns", "refund", "warranty", "guarantee", "shipping", "delivery", "track", "tracking", "package", "parcel", "invoice", "account", "password", "payment", "exchange", "cancel", "customer", "support", "repair", "replacement", "coupon", "voucher", "broken", "damaged", "defective"]),
-        holds(&["退", "换货", "订单", "快递", "保修", "客服", "发票", "发货", "物流", "优惠券", "优惠码", "账号", "密码", "收货", "运费", "包邮", "维修", "坏了", "付款"]),
+        has(&[
+            "order",
+            "return",
+            "returns",
+            "refund",
+            "warranty",
+            "guarantee",
+            "shipping",
+            "delivery",
+            "track",
+            "tracking",
+            "package",
+            "parcel",
+            "invoice",
+            "account",
+            "password",
+            "payment",
+            "exchange",
+            "cancel",
+            "customer",
+            "support",
+            "repair",
+            "replacement",
+            "coupon",
+            "voucher",
+            "broken",
+            "damaged",
+            "defective",
+        ]),
+        holds(&[
+            "退",
+            "换货",
+            "订单",
+            "快递",
+            "保修",
+            "客服",
+            "发票",
+            "发货",
+            "物流",
+            "优惠券",
+            "优惠码",
+            "账号",
+            "密码",
+            "收货",
+            "运费",
+            "包邮",
+            "维修",
+            "坏了",
+            "付款",
+        ]),
         count(Form::Model) > 0,
         count(Form::Measure) > 0,
         count(Form::Number) > 0,
         super::price::find(tokens).is_some(),
         has(&["with", "for", "without", "in"]),
-        has(&["size", "black", "white", "red", "blue", "green", "grey", "gray", "pink", "brown", "silver", "gold", "cotton", "leather", "wireless", "waterproof", "cheap", "small", "large", "wide", "organic"])
-            || holds(&["色", "码", "防水", "无线", "以下", "以内", "真皮", "纯棉"]),
-        has(&["gift", "gifts", "presents", "sale", "new", "deals", "ideas", "clearance", "popular", "sellers"]) || holds(&["礼物", "新品", "热销", "打折", "促销", "特价"]),
+        has(&[
+            "size",
+            "black",
+            "white",
+            "red",
+            "blue",
+            "green",
+            "grey",
+            "gray",
+            "pink",
+            "brown",
+            "silver",
+            "gold",
+            "cotton",
+            "leather",
+            "wireless",
+            "waterproof",
+            "cheap",
+            "small",
+            "large",
+            "wide",
+            "organic",
+        ]) || holds(&["色", "码", "防水", "无线", "以下", "以内", "真皮", "纯棉"]),
+        has(&["gift", "gifts", "presents", "sale", "new", "deals", "ideas", "clearance", "popular", "sellers"])
+            || holds(&["礼物", "新品", "热销", "打折", "促销", "特价"]),
         n <= 1.0,
         n == 2.0,
         cjk,
@@ -219,7 +308,11 @@ impl Classifier {
             .map(|(at, (text, class))| {
                 let (clean, tokens) = normalize(text);
                 let vector = vectors.get(at * dimension..(at + 1) * dimension).unwrap_or(&[]);
-                Example { sparse: features(&clean, &tokens), vector: vector.iter().map(|x| x * SCALES[0]).collect(), class: *class as usize }
+                Example {
+                    sparse: features(&clean, &tokens),
+                    vector: vector.iter().map(|x| x * SCALES[0]).collect(),
+                    class: *class as usize,
+                }
             })
             .collect();
         let all: Vec<usize> = (0..rows.len()).collect();
@@ -229,12 +322,17 @@ impl Classifier {
         for fold in 0..FOLDS {
             let (out, within): (Vec<usize>, Vec<usize>) = all.iter().partition(|at| *at % FOLDS == fold);
             let weights = fit(&rows, &within, dimension, control)?;
-            held.extend(out.iter().map(|at| (logits(&weights, &rows[*at].vector, &rows[*at].sparse, dimension), rows[*at].class)));
+            held.extend(
+                out.iter()
+                    .map(|at| (logits(&weights, &rows[*at].vector, &rows[*at].sparse, dimension), rows[*at].class)),
+            );
         }
         // The temperature that makes the held-out examples likeliest.
-        let loss = |t: f32| -> f64 { held.iter().map(|(z, class)| -f64::from(softmax(z, t)[*class].max(1e-9).ln())).sum() };
+        let loss =
+            |t: f32| -> f64 { held.iter().map(|(z, class)| -f64::from(softmax(z, t)[*class].max(1e-9).ln())).sum() };
         let tried = (2..=60).map(|n| n as f32 * 0.05);
-        let temperature = tried.fold((1.0f32, f64::INFINITY), |best, t| if loss(t) < best.1 { (t, loss(t)) } else { best }).0;
+        let temperature =
+            tried.fold((1.0f32, f64::INFINITY), |best, t| if loss(t) < best.1 { (t, loss(t)) } else { best }).0;
         Ok(Classifier { identity: identity.to_owned(), dimension, temperature, weights, bare })
     }
 
@@ -269,7 +367,8 @@ impl Classifier {
         let (dimension, rest) = rest.split_at_checked(4)?;
         let (temperature, rest) = rest.split_at_checked(4)?;
         let dimension = u32::from_le_bytes(dimension.try_into().ok()?) as usize;
-        let numbers: Vec<f32> = rest.chunks_exact(4).filter_map(|b| Some(f32::from_le_bytes(b.try_into().ok()?))).collect();
+        let numbers: Vec<f32> =
+            rest.chunks_exact(4).filter_map(|b| Some(f32::from_le_bytes(b.try_into().ok()?))).collect();
         let whole = CLASSES.len().checked_mul(dimension.checked_add(BARE)?)?;
         (numbers.len() == whole + CLASSES.len() * BARE).then(|| Classifier {
             identity: String::from_utf8_lossy(identity).into_owned(),
@@ -306,7 +405,9 @@ fn fit(rows: &[Example], within: &[usize], dimension: usize, control: &dyn Contr
     let mut before = weights.clone();
     let scale = 1.0 / within.len().max(1) as f32;
     // A bound on the curvature: half of the longest example's square (Böhning, 1992), and the ridge.
-    let square = |e: &Example| e.vector.iter().take(dimension).map(|x| x * x).sum::<f32>() + e.sparse.iter().map(|(_, v)| v * v).sum::<f32>();
+    let square = |e: &Example| {
+        e.vector.iter().take(dimension).map(|x| x * x).sum::<f32>() + e.sparse.iter().map(|(_, v)| v * v).sum::<f32>()
+    };
     let longest = within.iter().map(|at| square(&rows[*at])).fold(1.0, f32::max);
     let rate = 1.0 / (0.5 * longest + RIDGE);
     for step in 0..STEPS {

@@ -85,7 +85,9 @@ pub struct Word {
 
 impl Word {
     fn pack(self) -> u64 {
-        u64::from(self.shown.min((1 << 31) - 1)) << 32 | u64::from(self.anywhere.min((1 << 31) - 1)) << 1 | u64::from(self.language)
+        u64::from(self.shown.min((1 << 31) - 1)) << 32
+            | u64::from(self.anywhere.min((1 << 31) - 1)) << 1
+            | u64::from(self.language)
     }
 
     fn unpack(value: u64) -> Word {
@@ -404,7 +406,9 @@ impl Builder {
             // A rare word of descriptions alone is as likely a slip as a word.
             .filter(|(text, w)| w.language || w.shown > 0 || (w.anywhere > 2 && normalize::form(text) == Form::Word))
             .collect();
-        words.sort_unstable_by(|a, b| b.1.shown.cmp(&a.1.shown).then(b.1.anywhere.cmp(&a.1.anywhere)).then_with(|| a.0.cmp(&b.0)));
+        words.sort_unstable_by(|a, b| {
+            b.1.shown.cmp(&a.1.shown).then(b.1.anywhere.cmp(&a.1.anywhere)).then_with(|| a.0.cmp(&b.0))
+        });
         words.truncate(MOST_WORDS);
         let mut pairs: Vec<(String, u32)> = self.pairs.into_iter().filter(|(_, n)| *n > 1).collect();
         pairs.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -499,7 +503,8 @@ fn values(columns: &[Column], counted: HashMap<(u16, String), u32>) -> (Vec<(Str
 /// A value's words as a query would spell them; `None` for what is no name: too long, or a bare number.
 pub fn folded(text: &str, kind: &str) -> Option<String> {
     let (_, tokens) = normalize::normalize(text);
-    let named = tokens.iter().any(|t| matches!(t.form, Form::Word | Form::Model) && t.text.chars().any(char::is_alphabetic));
+    let named =
+        tokens.iter().any(|t| matches!(t.form, Form::Word | Form::Model) && t.text.chars().any(char::is_alphabetic));
     if tokens.is_empty() || tokens.len() > LONGEST_VALUE || !(named || kind == "size") {
         return None;
     }

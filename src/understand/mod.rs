@@ -119,7 +119,10 @@ pub fn read(lexicon: &Lexicon, query: &str, settings: &Settings) -> Understandin
 }
 
 /// Words that end the part of a query that names the thing: what follows only qualifies it.
-const ENDS: &[&str] = &["for", "with", "without", "from", "in", "of", "to", "under", "over", "below", "above", "on", "by", "that", "between", "and", "or", "not"];
+const ENDS: &[&str] = &[
+    "for", "with", "without", "from", "in", "of", "to", "under", "over", "below", "above", "on", "by", "that",
+    "between", "and", "or", "not",
+];
 
 /// The head noun: in English the last noun of the part before a preposition (a *phone case* is a case), else what names a
 /// category.
@@ -145,7 +148,8 @@ impl Understanding {
             return self.query.clone();
         }
         let gone = |at: usize| {
-            self.price.as_ref().is_some_and(|(_, r)| r.contains(&at)) || self.negations.iter().any(|n| n.span.contains(&at))
+            self.price.as_ref().is_some_and(|(_, r)| r.contains(&at))
+                || self.negations.iter().any(|n| n.span.contains(&at))
         };
         let said: Vec<&str> = (0..self.tokens.len()).filter(|at| !gone(*at)).map(|at| self.said(at)).collect();
         if said.is_empty() { self.query.clone() } else { said.join(" ") }
@@ -205,7 +209,11 @@ mod tests {
             let kind = ["Printers", "Cases"][n % 2];
             builder.add(&Fields {
                 title: format!("{} wireless {} phone mac {n}", ["HP", "Canon"][n % 2], ["printer", "case"][n % 2]),
-                values: vec![(brand, ["HP", "Canon"][n % 2].into()), (category, kind.into()), (color, ["Red", "Black"][n % 2].into())],
+                values: vec![
+                    (brand, ["HP", "Canon"][n % 2].into()),
+                    (category, kind.into()),
+                    (color, ["Red", "Black"][n % 2].into()),
+                ],
                 ..Fields::default()
             });
         }

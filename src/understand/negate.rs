@@ -13,10 +13,14 @@ pub struct Negation {
 }
 
 /// Words that negate what follows. `no` and `not` do so before a word of a value only: see `find`.
-const WITHOUT: &[&str] = &["without", "excluding", "except", "w/o", "minus", "不要", "不带", "除了", "不含", "没有", "非"];
+const WITHOUT: &[&str] =
+    &["without", "excluding", "except", "w/o", "minus", "不要", "不带", "除了", "不含", "没有", "非"];
 const NOT: &[&str] = &["not", "no", "non"];
 /// Words that end what is not wanted.
-const ENDS: &[&str] = &["for", "with", "and", "or", "but", "in", "of", "to", "under", "over", "below", "above", "from", "by", "的", "和", "但", "than"];
+const ENDS: &[&str] = &[
+    "for", "with", "and", "or", "but", "in", "of", "to", "under", "over", "below", "above", "from", "by", "的", "和",
+    "但", "than",
+];
 const FILLERS: &[&str] = &["a", "an", "the", "any"];
 
 /// What is excluded. `value` says how many tokens from a place on are one value of the catalog, 0 for none.
@@ -46,7 +50,11 @@ pub fn find(tokens: &[Token], value: impl Fn(usize) -> usize) -> Vec<Negation> {
             found.push(Negation { span: at..end, what: next..end });
             at = end;
             // "without cable and battery": what is joined on is not wanted either.
-            while at + 1 < tokens.len() && matches!(tokens[at].text.as_str(), "or" | "and" | "和") && without && value(at + 1) > 0 {
+            while at + 1 < tokens.len()
+                && matches!(tokens[at].text.as_str(), "or" | "and" | "和")
+                && without
+                && value(at + 1) > 0
+            {
                 let end = (at + 1 + value(at + 1)).min(tokens.len());
                 found.push(Negation { span: at..end, what: at + 1..end });
                 at = end;
@@ -68,7 +76,10 @@ mod tests {
     fn excluded(text: &str, values: &[&str]) -> Vec<String> {
         let tokens = normalize(text).1;
         let value = |at: usize| usize::from(tokens.get(at).is_some_and(|t| values.contains(&t.text.as_str())));
-        find(&tokens, value).into_iter().map(|n| tokens[n.what].iter().map(|t| t.text.clone()).collect::<Vec<_>>().join(" ")).collect()
+        find(&tokens, value)
+            .into_iter()
+            .map(|n| tokens[n.what].iter().map(|t| t.text.clone()).collect::<Vec<_>>().join(" "))
+            .collect()
     }
 
     #[test]

@@ -49,10 +49,12 @@ pub struct Token {
 pub fn normalize(text: &str) -> (String, Vec<Token>) {
     let mut clean = String::with_capacity(text.len());
     let mut gap = true;
-    for c in text.chars().take(LONGEST).nfkc().flat_map(char::to_lowercase) {
+    // Before NFKC, which makes two primes of it.
+    let inch = |c: char| if c == '\u{2033}' { '"' } else { c };
+    for c in text.chars().take(LONGEST).map(inch).nfkc().flat_map(char::to_lowercase) {
         let c = match c {
             '\u{2018}' | '\u{2019}' | '\u{02BC}' | '`' | '´' => '\'',
-            '\u{201C}' | '\u{201D}' | '″' | '\u{2033}' => '"',
+            '\u{201C}' | '\u{201D}' => '"',
             '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
             '®' | '™' | '©' | '\u{200B}'..='\u{200D}' | '\u{FEFF}' | '\u{00AD}' => continue,
             c if c.is_control() => ' ',
@@ -86,7 +88,8 @@ fn tokens(text: &str) -> Vec<Token> {
         let Some(c) = rest.chars().next() else { break };
         let before = text[..at].chars().next_back();
         if let Some(kind) = segment::script(c) {
-            let end = rest.char_indices().find(|(_, c)| segment::script(*c) != Some(kind)).map_or(rest.len(), |(e, _)| e);
+            let end =
+                rest.char_indices().find(|(_, c)| segment::script(*c) != Some(kind)).map_or(rest.len(), |(e, _)| e);
             let pieces = if kind == Script::Han { segment::chinese(&rest[..end]) } else { vec![(0, end)] };
             let minus = before == Some('-') && is_apart(&text[..at - 1]);
             for (start, stop) in pieces {
@@ -108,7 +111,14 @@ fn tokens(text: &str) -> Vec<Token> {
         } else {
             if matches!(c, '$' | '€' | '£' | '¥' | '₹' | '₩' | '%') {
                 let end = at + c.len_utf8();
-                found.push(Token { text: c.to_string(), start: at, end, form: Form::Mark, minus: false, corrected: false });
+                found.push(Token {
+                    text: c.to_string(),
+                    start: at,
+                    end,
+                    form: Form::Mark,
+                    minus: false,
+                    corrected: false,
+                });
             } else if c == '"'
                 && let Some(last) = found.last_mut().filter(|t| t.end == at && t.form == Form::Number)
             {
@@ -284,7 +294,14 @@ mod tests {
 
     #[test]
     fn plurals_fold() {
-        for (word, wanted) in [("notebooks", "notebook"), ("batteries", "battery"), ("boxes", "box"), ("glass", "glass"), ("watches", "watch"), ("plus", "plus")] {
+        for (word, wanted) in [
+            ("notebooks", "notebook"),
+            ("batteries", "battery"),
+            ("boxes", "box"),
+            ("glass", "glass"),
+            ("watches", "watch"),
+            ("plus", "plus"),
+        ] {
             assert_eq!(fold(word), wanted);
         }
     }

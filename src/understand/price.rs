@@ -21,12 +21,59 @@ pub struct Price {
     pub gt: Option<f64>,
 }
 
-const LESS: &[&[&str]] = &[&["under"], &["below"], &["less", "than"], &["cheaper", "than"], &["lower", "than"], &["低于"], &["少于"], &["不到"]];
-const MOST: &[&[&str]] = &[&["up", "to"], &["max"], &["maximum"], &["at", "most"], &["no", "more", "than"], &["not", "more", "than"], &["within"], &["不超过"], &["最多"]];
+const LESS: &[&[&str]] = &[
+    &["under"],
+    &["below"],
+    &["less", "than"],
+    &["cheaper", "than"],
+    &["lower", "than"],
+    &["低于"],
+    &["少于"],
+    &["不到"],
+];
+const MOST: &[&[&str]] = &[
+    &["up", "to"],
+    &["max"],
+    &["maximum"],
+    &["at", "most"],
+    &["no", "more", "than"],
+    &["not", "more", "than"],
+    &["within"],
+    &["不超过"],
+    &["最多"],
+];
 const MORE: &[&[&str]] = &[&["over"], &["above"], &["more", "than"], &["高于"], &["超过"]];
-const LEAST: &[&[&str]] = &[&["at", "least"], &["from"], &["min"], &["minimum"], &["starting", "at"], &["至少"], &["不低于"]];
+const LEAST: &[&[&str]] =
+    &[&["at", "least"], &["from"], &["min"], &["minimum"], &["starting", "at"], &["至少"], &["不低于"]];
 const AROUND: &[&[&str]] = &[&["around"], &["about"], &["approximately"], &["大约"], &["左右"]];
-const CURRENCY: &[&str] = &["$", "€", "£", "¥", "₹", "₩", "dollar", "dollars", "usd", "euro", "euros", "eur", "pound", "pounds", "gbp", "bucks", "yuan", "rmb", "元", "块", "块钱", "钱", "人民币", "yen", "円", "원"];
+const CURRENCY: &[&str] = &[
+    "$",
+    "€",
+    "£",
+    "¥",
+    "₹",
+    "₩",
+    "dollar",
+    "dollars",
+    "usd",
+    "euro",
+    "euros",
+    "eur",
+    "pound",
+    "pounds",
+    "gbp",
+    "bucks",
+    "yuan",
+    "rmb",
+    "元",
+    "块",
+    "块钱",
+    "钱",
+    "人民币",
+    "yen",
+    "円",
+    "원",
+];
 const AFTER_LESS: &[&str] = &["以下", "以内", "之内", "内", "or", "max"];
 const AFTER_MORE: &[&str] = &["以上", "起", "+"];
 
@@ -80,7 +127,10 @@ fn chinese(word: &str) -> Option<f64> {
 }
 
 fn phrase(tokens: &[Token], at: usize, phrases: &[&[&str]]) -> Option<usize> {
-    phrases.iter().find(|p| p.iter().enumerate().all(|(n, w)| tokens.get(at + n).is_some_and(|t| t.text == *w))).map(|p| at + p.len())
+    phrases
+        .iter()
+        .find(|p| p.iter().enumerate().all(|(n, w)| tokens.get(at + n).is_some_and(|t| t.text == *w)))
+        .map(|p| at + p.len())
 }
 
 fn word(tokens: &[Token], at: usize, words: &[&str]) -> bool {
@@ -90,7 +140,11 @@ fn word(tokens: &[Token], at: usize, words: &[&str]) -> bool {
 fn bound(tokens: &[Token], at: usize) -> Option<(Price, Range<usize>)> {
     let none = Price::default();
     // A unit after the number makes it a size, not a price: `under 5 kg`, `over 27 inch`.
-    let sized = |end: usize| tokens.get(end).is_some_and(|t| super::normalize::unit(&t.text).is_some() && !CURRENCY.contains(&t.text.as_str()));
+    let sized = |end: usize| {
+        tokens
+            .get(end)
+            .is_some_and(|t| super::normalize::unit(&t.text).is_some() && !CURRENCY.contains(&t.text.as_str()))
+    };
     if word(tokens, at, &["between", "from", "介于", "从"]) {
         let (low, end, m1) = amount(tokens, at + 1)?;
         if word(tokens, end, &["and", "to", "到", "至", "和"])
@@ -120,7 +174,8 @@ fn bound(tokens: &[Token], at: usize) -> Option<(Price, Range<usize>)> {
         }
     }
     let (value, end, money) = amount(tokens, at)?;
-    if money && word(tokens, end, &["-", "to", "到", "至"])
+    if money
+        && word(tokens, end, &["-", "to", "到", "至"])
         && let Some((high, end, _)) = amount(tokens, end + 1)
     {
         return Some((Price { ge: Some(value), le: Some(high), ..none }, at..end));
@@ -169,7 +224,14 @@ mod tests {
 
     #[test]
     fn sizes_and_names_are_no_prices() {
-        for text in ["monitor over 27 inch", "under armour shirt", "windows 10", "up to 5 people tent", "over ear headphones", "from 2 to 4 years"] {
+        for text in [
+            "monitor over 27 inch",
+            "under armour shirt",
+            "windows 10",
+            "up to 5 people tent",
+            "over ear headphones",
+            "from 2 to 4 years",
+        ] {
             assert_eq!(price(text), None, "{text}");
         }
     }

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn chinese_is_cut_into_words() {
-        assert_eq!(list("红色连衣裙"), ["红色", "连衣裙"]);
+        assert_eq!(list("红色连衣裙"), ["红色", "连衣", "衣裙", "连衣裙"]);
         assert_eq!(list("iPhone15手机壳，黑色"), ["iPhone15", "手机", "壳", "黑色"]);
     }
 

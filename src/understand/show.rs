@@ -24,12 +24,22 @@ impl Understanding {
         put("price", self.price.as_ref().map_or(Value::Null, |(p, _)| json!(p)));
         put("filter", self.filter(price));
         put("without", json!(self.unwanted()));
-        put("category", self.category.as_ref().map_or(Value::Null, |c| json!({"value": c.value, "from": c.from, "confidence": rounded(c.confidence)})));
-        put("intent", self.intent.as_ref().map_or(Value::Null, |intent| {
-            let (class, confidence) = intent.best();
-            let all: Map<String, Value> = CLASSES.into_iter().map(|c| (c.name().to_owned(), rounded(intent.of(c)))).collect();
-            json!({"is": class.name(), "confidence": rounded(confidence), "classes": all})
-        }));
+        put(
+            "category",
+            self.category.as_ref().map_or(
+                Value::Null,
+                |c| json!({"value": c.value, "from": c.from, "confidence": rounded(c.confidence)}),
+            ),
+        );
+        put(
+            "intent",
+            self.intent.as_ref().map_or(Value::Null, |intent| {
+                let (class, confidence) = intent.best();
+                let all: Map<String, Value> =
+                    CLASSES.into_iter().map(|c| (c.name().to_owned(), rounded(intent.of(c)))).collect();
+                json!({"is": class.name(), "confidence": rounded(confidence), "classes": all})
+            }),
+        );
         Value::Object(map)
     }
 
@@ -100,7 +110,9 @@ fn add(map: &mut Map<String, Value>, column: &str, condition: &Value) {
         (Some(Value::Array(list)), Value::String(_)) => list.push(condition.clone()),
         (Some(first @ Value::String(_)), Value::String(_)) => *first = json!([first.clone(), condition]),
         (Some(Value::Object(known)), Value::Object(new)) => {
-            if let (Some(Value::Object(known)), Some(Value::Object(new))) = (known.get_mut("contains"), new.get("contains")) {
+            if let (Some(Value::Object(known)), Some(Value::Object(new))) =
+                (known.get_mut("contains"), new.get("contains"))
+            {
                 for (key, value) in new {
                     known.entry(key.clone()).or_insert_with(|| value.clone());
                 }

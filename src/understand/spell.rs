@@ -52,7 +52,12 @@ fn automata() -> &'static [LevenshteinAutomatonBuilder; 2] {
 }
 
 /// Corrects the words of a query; tokens for which `keep` says so stay. `floor` is the least count of items that may show.
-pub fn correct(lexicon: &Lexicon, tokens: Vec<Token>, floor: u32, keep: impl Fn(&Token) -> bool) -> (Vec<Token>, Vec<Correction>) {
+pub fn correct(
+    lexicon: &Lexicon,
+    tokens: Vec<Token>,
+    floor: u32,
+    keep: impl Fn(&Token) -> bool,
+) -> (Vec<Token>, Vec<Correction>) {
     let mut out: Vec<Token> = Vec::with_capacity(tokens.len());
     let mut changes = Vec::new();
     let mut rest = tokens.into_iter().peekable();
@@ -62,7 +67,11 @@ pub fn correct(lexicon: &Lexicon, tokens: Vec<Token>, floor: u32, keep: impl Fn(
             && !keep(&token)
             && let Some(joined) = join(lexicon, &token, next, floor)
         {
-            changes.push(Correction { from: format!("{} {}", token.text, next.text), to: joined.clone(), kind: Kind::Join });
+            changes.push(Correction {
+                from: format!("{} {}", token.text, next.text),
+                to: joined.clone(),
+                kind: Kind::Join,
+            });
             let end = next.end;
             out.push(Token { text: joined, end, corrected: true, ..token });
             rest.next();
@@ -78,7 +87,12 @@ pub fn correct(lexicon: &Lexicon, tokens: Vec<Token>, floor: u32, keep: impl Fn(
             Some(words) => {
                 let kind = if words.len() > 1 { Kind::Split } else { Kind::Spelling };
                 changes.push(Correction { from: token.text.clone(), to: words.join(" "), kind });
-                out.extend(words.into_iter().map(|text| Token { form: form(&text), text, corrected: true, ..token.clone() }));
+                out.extend(words.into_iter().map(|text| Token {
+                    form: form(&text),
+                    text,
+                    corrected: true,
+                    ..token.clone()
+                }));
             }
             None => out.push(token),
         }
@@ -87,7 +101,8 @@ pub fn correct(lexicon: &Lexicon, tokens: Vec<Token>, floor: u32, keep: impl Fn(
 }
 
 fn count(word: Option<Word>, floor: u32) -> u32 {
-    word.map_or(0, |w| w.shown.max(w.anywhere / 4)).max(1) * u32::from(word.is_some_and(|w| w.shown.max(w.anywhere) >= floor.max(1)))
+    word.map_or(0, |w| w.shown.max(w.anywhere / 4)).max(1)
+        * u32::from(word.is_some_and(|w| w.shown.max(w.anywhere) >= floor.max(1)))
 }
 
 /// Whether a word is one: of the catalog, the shoppers, or the language. A part of a hyphenated word counts for it.
@@ -181,7 +196,11 @@ const ROWS: [&str; 3] = ["qwertyuiop", "asdfghjkl", "zxcvbnm"];
 
 /// Whether two letters lie beside each other on a keyboard.
 fn beside(one: char, other: char) -> bool {
-    let place = |c: char| ROWS.iter().enumerate().find_map(|(row, keys)| keys.find(c).map(|at| (row as f64, at as f64 + row as f64 * 0.5)));
+    let place = |c: char| {
+        ROWS.iter()
+            .enumerate()
+            .find_map(|(row, keys)| keys.find(c).map(|at| (row as f64, at as f64 + row as f64 * 0.5)))
+    };
     match (place(one), place(other)) {
         (Some(a), Some(b)) => (a.0 - b.0).abs() <= 1.0 && (a.1 - b.1).abs() <= 1.1,
         _ => false,
@@ -240,7 +259,13 @@ mod tests {
     fn lexicon() -> Lexicon {
         let mut builder = Builder::new(1 << 20);
         for n in 0..40 {
-            for title in ["HP wireless printer", "Canon photo printer", "laptop notebook case", "painter canvas", "leather phone case"] {
+            for title in [
+                "HP wireless printer",
+                "Canon photo printer",
+                "laptop notebook case",
+                "painter canvas",
+                "leather phone case",
+            ] {
                 builder.add(&Fields { title: format!("{title} {n}"), ..Fields::default() });
             }
         }

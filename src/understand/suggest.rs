@@ -62,7 +62,15 @@ pub fn suggest(lexicon: &Lexicon, typed: &str, taste: &Taste, floor: u32, asked:
     best
 }
 
-fn complete(lexicon: &Lexicon, prefix: &str, before: &str, floor: u32, asked: u32, taste: &Taste, found: &mut HashMap<String, f64>) {
+fn complete(
+    lexicon: &Lexicon,
+    prefix: &str,
+    before: &str,
+    floor: u32,
+    asked: u32,
+    taste: &Taste,
+    found: &mut HashMap<String, f64>,
+) {
     let floor = floor.max(1);
     lexicon.completions(prefix, LOOKED_AT, |text, completion| {
         let (text, score) = match completion {
@@ -77,7 +85,9 @@ fn complete(lexicon: &Lexicon, prefix: &str, before: &str, floor: u32, asked: u3
                 (value.text.to_lowercase(), extra + f64::from(value.items).ln_1p() * 0.7)
             }
             Completion::Pair(titles) if titles >= floor.max(3) => (text.to_owned(), f64::from(titles).ln_1p() * 0.6),
-            Completion::Word(word) if word.shown >= floor.max(2) => (text.to_owned(), f64::from(word.shown).ln_1p() * 0.55),
+            Completion::Word(word) if word.shown >= floor.max(2) => {
+                (text.to_owned(), f64::from(word.shown).ln_1p() * 0.55)
+            }
             _ => return,
         };
         let ends_well = text.chars().next_back().is_some_and(char::is_alphanumeric);
@@ -122,7 +132,10 @@ mod tests {
     fn from_queries_and_catalog() {
         let found = texts("wirel", &Taste::default(), 1);
         assert_eq!(found[0], "wireless charger");
-        assert!(found.contains(&"wireless mouse".to_owned()) && !found.contains(&"wireless secret".to_owned()), "{found:?}");
+        assert!(
+            found.contains(&"wireless mouse".to_owned()) && !found.contains(&"wireless secret".to_owned()),
+            "{found:?}"
+        );
         assert!(texts("wire", &Taste::default(), 1).contains(&"wirex".to_owned()));
         assert!(texts("best wireless m", &Taste::default(), 1).contains(&"best wireless mouse".to_owned()));
         assert!(texts("", &Taste::default(), 1).is_empty());

@@ -4,7 +4,7 @@ use super::super::identity;
 use super::super::interrupt::Backend;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::PgStore;
-use super::super::{catalog, companion, session};
+use super::super::{catalog, companion, session, understand};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::control::Control;
@@ -14,7 +14,6 @@ use crate::search::{self, Question, Request};
 use pgrx::prelude::*;
 use pgrx::{AnyElement, FromDatum, JsonB};
 use serde_json::{Map, Value};
-use std::sync::Arc;
 
 /// The context of a call, as the caller passes it.
 pub struct Context {
@@ -63,17 +62,6 @@ fn moment(text: &str) -> Result<f64> {
     if at.is_finite() { Ok(at) } else { Err(Error::NotFinite { what: format!("context \"at\" ({text})") }) }
 }
 
-/// The query's vector, where the call has a query that says something.
-pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Arc<[f32]>>)> {
-    let encoder = session::encoder(&catalog.model)?;
-    let identity = session::identity(&encoder);
-    let vector = match query.map(str::trim) {
-        Some(text) if !text.is_empty() => Some(session::embed_query(&encoder, text)?),
-        _ => None,
-    };
-    Ok((identity, vector))
-}
-
 /// A row found: what was asked of `i`, its parts, its sources.
 pub struct Found<T> {
     pub shown: T,
@@ -116,8 +104,12 @@ pub fn find<T>(
     let columns = companion::columns(relation)?;
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
     identity::need_select(relation, &catalog.asked.name, &names)?;
-    let (identity, vector) = query_vector(call.query, &catalog)?;
-    let store = PgStore::new(&catalog, &filter, &identity)?;
+    let identity = session::identity(&*session::encoder(&catalog.model)?);
+    let mut store = PgStore::new(&catalog, &filter, &identity)?;
+    let (understanding, vector) = understand::ask(&catalog, call.query, &options, store.is_guarded())?;
+    if let Some(understanding) = &understanding {
+        store.exclude(&understanding.unwanted())?;
+    }
     let request = Request {
         query: call.query,
         user_id: call.user_id,
@@ -125,6 +117,7 @@ pub fn find<T>(
         session: context.session.as_deref(),
         k,
         options,
+        understanding,
     };
     let control = Backend;
     let question = Question::ask(&store, &request, vector)?;

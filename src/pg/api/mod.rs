@@ -12,3 +12,4 @@ mod rerank;
 mod score;
 mod search;
 mod trigger;
+pub mod understand;

@@ -32,6 +32,8 @@ fn refresh(
             refresh.step("terms", Refresh::terms)?,
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,
+            refresh.step("queries", Refresh::queries)?,
+            refresh.step("lexicon", Refresh::lexicon)?,
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
@@ -73,7 +75,9 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             2 => refresh.step("index", Refresh::index).map(|_| Some(3))?,
             3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
-            _ => refresh.step("pairs", Refresh::pairs).map(|_| None)?,
+            5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
+            6 => refresh.step("queries", Refresh::queries).map(|_| Some(7))?,
+            _ => refresh.step("lexicon", Refresh::lexicon).map(|_| None)?,
         })
     })
 }

@@ -2,8 +2,8 @@
 
 use super::super::error::door;
 use super::super::store::PgStore;
-use super::super::{catalog, identity};
-use super::found::{Context, query_vector};
+use super::super::{catalog, identity, session, understand};
+use super::found::Context;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::error::Result;
@@ -49,16 +49,16 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let relation = catalog::relation_of_type(arguments.row_type)?;
     let catalog = catalog::need(relation)?;
     // A row can be forged: what is looked up by its key must be the caller's to see, columns and row.
-    let mut used = vec![catalog.key.as_str(), catalog.title.as_str()];
-    used.extend(catalog.body.iter().chain(&catalog.attributes).map(String::as_str));
-    used.extend(catalog.brand.iter().chain(&catalog.category).map(String::as_str));
-    identity::need_select(relation, &catalog.asked.name, &used)?;
+    identity::need_select(relation, &catalog.asked.name, &catalog.used())?;
     let null = Value::Null;
     let options = SearchOptions::read(arguments.options.as_ref().unwrap_or(&null))?;
     let context = arguments.context.clone().map(JsonB);
     let context = Context::read(context.as_ref(), &catalog)?;
     let query = arguments.query.as_deref();
-    let (identity, vector) = query_vector(query, &catalog)?;
+    let identity = session::identity(&*session::encoder(&catalog.model)?);
+    let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
+    let guarded = store.is_guarded();
+    let (understanding, vector) = understand::ask(&catalog, query, &options, guarded)?;
     let request = Request {
         query,
         user_id: arguments.user_id.as_deref(),
@@ -66,11 +66,10 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         session: context.session.as_deref(),
         k: 1,
         options,
+        understanding,
     };
-    let (guarded, question) = {
-        let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
-        (store.is_guarded(), Question::ask(&store, &request, vector)?)
-    };
+    let question = Question::ask(&store, &request, vector)?;
+    drop(store);
     let key = std::ffi::CString::new(catalog.key.as_str())
         .map_err(|_| crate::error::Error::Internal("a column's name holds a zero byte".into()))?;
     Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, key })
