@@ -36,7 +36,7 @@ pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 pgrx::extension_sql_file!(
     "../../sql/understand.sql",
     name = "understand",
-    requires = [api::understand::understand, api::understand::suggest, api::understand::unanswered]
+    requires = [api::understand::segment, api::understand::understand, api::understand::suggest, api::understand::unanswered]
 );
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 

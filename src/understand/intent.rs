@@ -80,9 +80,9 @@ const HASHED: usize = 1024;
 /// What the surface shows; see `surface`.
 const SURFACE: usize = 24;
 /// How much the three parts weigh before training.
-const SCALES: [f32; 3] = [5.0, 1.5, 1.0];
+const SCALES: [f32; 3] = [3.0, 2.0, 1.5];
 /// Ridge on the weights.
-const RIDGE: f32 = 0.02;
+const RIDGE: f32 = 0.001;
 const STEPS: usize = 150;
 const FOLDS: usize = 5;
 

@@ -19,7 +19,7 @@ use std::rc::Rc;
 /// A text with spaces between the words of scripts that have none.
 #[pg_extern(sql = "CREATE FUNCTION persona._segment(content text) RETURNS text
     IMMUTABLE STRICT PARALLEL SAFE COST 5 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
-fn segment(content: &str) -> String {
+pub fn segment(content: &str) -> String {
     segment::segment(content).into_owned()
 }
 
