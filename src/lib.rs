@@ -10,6 +10,7 @@ pub mod parts;
 #[cfg(feature = "pg")]
 mod pg;
 pub mod rank;
+pub mod recommend;
 pub mod retrieve;
 pub mod search;
 pub mod shopper;

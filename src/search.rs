@@ -9,11 +9,11 @@ use crate::error::Result;
 use crate::linear::dot;
 use crate::parts::{DIMENSIONS, Dimension, Parts};
 use crate::rank::weights;
+use crate::retrieve::fuse::Candidates;
 use crate::retrieve::lexical::{Bm25, K1};
 use crate::shopper::Shopper;
 use crate::store::{Item, Scope, Store, Whole};
 use crate::understand::Understanding;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What the caller asks.
@@ -98,6 +98,16 @@ impl Question {
         self.understanding.as_deref()
     }
 
+    /// Who asks.
+    pub fn shopper(&self) -> &Shopper {
+        &self.shopper
+    }
+
+    /// An item's popularity, 0 to 1.
+    pub fn popularity(&self, item: &Item) -> f64 {
+        if self.whole.popularity > 0.0 { item.popularity.ln_1p() / self.whole.popularity.ln_1p() } else { 0.0 }
+    }
+
     /// The score of an item by dimension.
     pub fn parts(&self, item: &Item) -> Parts {
         let mut parts = Parts::default();
@@ -111,8 +121,7 @@ impl Question {
             (0.0, 0.0)
         };
         let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(&self.shopper, v));
-        let popularity =
-            if self.whole.popularity > 0.0 { item.popularity.ln_1p() / self.whole.popularity.ln_1p() } else { 0.0 };
+        let popularity = self.popularity(item);
         let together = self.shopper.together(item.id);
         for (dimension, weight) in DIMENSIONS.into_iter().zip(self.weights) {
             let value = match dimension {
@@ -144,27 +153,24 @@ pub fn search(
     scope: &Scope,
     control: &dyn Control,
 ) -> Result<Vec<Ranked>> {
-    let candidates = retrieve(store, request, question, scope, control)?;
+    let mut candidates = retrieve(store, request, question, scope, control)?;
     control.check()?;
-    let ids: Vec<i64> = candidates.iter().map(|(id, _)| *id).collect();
-    let sources: HashMap<i64, String> = candidates.into_iter().collect();
-    let items = store.items(&ids, &question.words)?;
+    let items = store.items(&candidates.ids(), &question.words)?;
     // No item holds every word: what is shown answers a part of the query, or its meaning, and says so.
     let most = items.iter().map(|item| item.words.covered).fold(0.0, f64::max);
-    let relaxed = question.total > 0.0 && most < question.total * RELAXED;
-    let mut ranked: Vec<Ranked> = items
-        .iter()
-        .map(|item| Ranked {
-            id: item.id,
-            parts: question.parts(item),
-            source: {
-                let source = sources.get(&item.id).cloned().unwrap_or_default();
-                if relaxed { source + "+relaxed" } else { source }
-            },
-        })
-        .collect();
+    if question.total > 0.0 && most < question.total * RELAXED {
+        candidates.add("relaxed", candidates.ids());
+    }
+    Ok(ranking(&items, &candidates, |item| question.parts(item)))
+}
+
+/// The items by their scores, best first, ties by their numbers.
+pub fn ranking(items: &[Item], candidates: &Candidates, parts: impl Fn(&Item) -> Parts) -> Vec<Ranked> {
+    let ranked =
+        |item: &Item| Ranked { id: item.id, parts: parts(item), source: candidates.source(item.id).to_owned() };
+    let mut ranked: Vec<Ranked> = items.iter().map(ranked).collect();
     ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.id.cmp(&b.id)));
-    Ok(ranked)
+    ranked
 }
 
 /// Asks the sources side by side; what is filtered or seen is left out inside each, so that `k` rows remain.
@@ -174,42 +180,23 @@ fn retrieve(
     question: &Question,
     scope: &Scope,
     control: &dyn Control,
-) -> Result<Vec<(i64, String)>> {
+) -> Result<Candidates> {
     let options = &request.options;
     let wanted = request.k + options.offset;
     let unseen = |id: &i64| !(options.exclude_seen && question.shopper.has_seen(*id));
     let more = if options.exclude_seen { question.shopper.seen() } else { 0 };
-    let mut found: Vec<(i64, String)> = Vec::new();
-    let mut place: HashMap<i64, usize> = HashMap::new();
-    let mut add = |name: &str, ids: Vec<i64>| {
-        for id in ids.into_iter().filter(unseen) {
-            match place.get(&id) {
-                Some(at) => {
-                    let sources: &mut String = &mut found[*at].1;
-                    if !sources.split('+').any(|s| s == name) {
-                        sources.push('+');
-                        sources.push_str(name);
-                    }
-                }
-                None => {
-                    place.insert(id, found.len());
-                    found.push((id, name.to_owned()));
-                }
-            }
-        }
-        found.len()
-    };
+    let mut found = Candidates::default();
     let browsing = request.text().is_none();
-    let mut count = 0;
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
         let n = options.candidates.max(wanted) + more;
-        count = add("lexical", store.lexical(&question.words, weights::PRIOR, n, scope)?);
+        found.add("lexical", store.lexical(&question.words, weights::PRIOR, n, scope)?.into_iter().filter(unseen));
         control.check()?;
     }
     if options.asks(Source::Dense) {
         let taste = || question.shopper.vector();
         if let Some(vector) = question.vector.as_deref().map(<[f32]>::to_vec).or_else(taste) {
-            count = add("dense", store.dense(&vector, weights::DENSE_CAP.max(wanted) + more, scope)?);
+            let nearest = store.dense(&vector, weights::DENSE_CAP.max(wanted) + more, scope)?;
+            found.add("dense", nearest.into_iter().filter(unseen));
             control.check()?;
         }
     }
@@ -218,10 +205,11 @@ fn retrieve(
         // In a search, what goes with the history has to answer the query too: it is ranked among the others.
         let mut within = store.within(&neighbours, scope)?;
         within.truncate(if browsing { weights::BROWSE_CAP } else { weights::TOGETHER_CAP }.max(wanted));
-        count = add("together", within);
+        found.add("together", within);
     }
-    if browsing || count < wanted {
-        add("popular", store.popular(weights::TOGETHER_CAP.max(wanted) + more, scope)?);
+    if browsing || found.len() < wanted {
+        let popular = store.popular(weights::TOGETHER_CAP.max(wanted) + more, scope)?;
+        found.add("popular", popular.into_iter().filter(unseen));
     }
     Ok(found)
 }

@@ -6,6 +6,7 @@
 use crate::error::Result;
 use crate::event::Event;
 use crate::retrieve::lexical::{Answer, Bm25};
+use crate::retrieve::variant::Naming;
 use std::collections::HashMap;
 
 /// Which items may come back: all of them, or those that pass a filter and the caller's row-level security.
@@ -56,6 +57,18 @@ pub trait Store {
     fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>>;
     /// What goes with each of the items: others with their weight, 0 to 1.
     fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>>;
+    /// What goes with each of the items in one basket: others with their weight, 0 to 1.
+    fn baskets(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>>;
+    /// The words of an item as a query: at most `n`, the rarest that any other item holds.
+    fn own_words(&self, item: i64, n: usize) -> Result<Bm25>;
+    /// The words of titles and attributes, by item.
+    fn namings(&self, items: &[i64]) -> Result<HashMap<i64, Naming>>;
+    /// The values of item columns as text, by item: as many as columns were asked for, as the caller sees them.
+    fn values(&self, items: &[i64], columns: &[String]) -> Result<HashMap<i64, Vec<Option<String>>>>;
+    /// At most `n` items, the newest of the catalog first.
+    fn newest(&self, n: usize, scope: &Scope) -> Result<Vec<i64>>;
+    /// At most `n` items of the item's category, the most popular first; none where the catalog has no categories.
+    fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// At most `n` items that hold a word of the query: the best by BM25 plus `prior` times the logarithm of popularity.
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// At most `n` items, the nearest to the vector first.

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["retrieve"],
     &["store"],
     &["rank"],
-    &["search"],
+    &["search", "recommend", "arrange"],
     &["pg"],
 ];
 

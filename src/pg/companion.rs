@@ -180,6 +180,11 @@ pub struct Shape<'a> {
     pub halfvec: &'a str,
 }
 
+/// The index that gives the most popular items first.
+pub fn popular(stats: &str) -> String {
+    format!("CREATE INDEX ON {stats} (popularity DESC, id)")
+}
+
 /// DDL of the companion table that `column` of `persona.catalog` names; `table` is its name, qualified and quoted.
 pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
     let Shape { shown, key_type, dimension, halfvec } = shape;
@@ -207,10 +212,13 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
                 format!("CREATE INDEX ON {table} (id) WHERE embedded IS DISTINCT FROM hash"),
             ]
         }
-        "stats" => vec![create(
+        "stats" => vec![
+            create(
             "id bigint PRIMARY KEY, shoppers bigint NOT NULL, events bigint NOT NULL, views bigint NOT NULL, clicks bigint NOT NULL,
                 carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[]",
-        )],
+        ),
+            popular(table),
+        ],
         // Like pairs, but within one basket: an invoice, a session, an hour.
         "pairs" | "baskets" => vec![create("id bigint PRIMARY KEY, others bigint[] NOT NULL, weights real[] NOT NULL")],
         "terms" => {

@@ -12,6 +12,7 @@ mod activity;
 mod api;
 mod catalog;
 mod companion;
+mod device;
 mod error;
 mod filter;
 mod guc;
@@ -36,7 +37,18 @@ pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 pgrx::extension_sql_file!(
     "../../sql/understand.sql",
     name = "understand",
-    requires = [api::understand::segment, api::understand::understand, api::understand::suggest, api::understand::unanswered]
+    requires =
+        [api::understand::segment, api::understand::understand, api::understand::suggest, api::understand::unanswered]
+);
+pgrx::extension_sql_file!(
+    "../../sql/arrange.sql",
+    name = "arrange",
+    requires = [
+        api::similar::similar_rows,
+        api::similar::similar_json,
+        api::similar::together_rows,
+        api::similar::together_json
+    ]
 );
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 

@@ -11,5 +11,6 @@ mod refresh;
 mod rerank;
 mod score;
 mod search;
+mod similar;
 mod trigger;
 pub mod understand;

@@ -32,6 +32,7 @@ fn refresh(
             refresh.step("terms", Refresh::terms)?,
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,
+            refresh.step("baskets", Refresh::baskets)?,
             refresh.step("queries", Refresh::queries)?,
             refresh.step("lexicon", Refresh::lexicon)?,
         ])
@@ -76,7 +77,8 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
             5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
-            6 => refresh.step("queries", Refresh::queries).map(|_| Some(7))?,
+            6 => refresh.step("baskets", Refresh::baskets).map(|_| Some(7))?,
+            7 => refresh.step("queries", Refresh::queries).map(|_| Some(8))?,
             _ => refresh.step("lexicon", Refresh::lexicon).map(|_| None)?,
         })
     })

@@ -3,7 +3,7 @@
 use super::super::error::door;
 use super::super::store::PgStore;
 use super::super::{catalog, identity, session, understand};
-use super::found::Context;
+use super::found::{Context, column_name, key_of};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::error::Result;
@@ -55,7 +55,7 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let context = arguments.context.clone().map(JsonB);
     let context = Context::read(context.as_ref(), &catalog)?;
     let query = arguments.query.as_deref();
-    let identity = session::identity(&*session::encoder(&catalog.model)?);
+    let identity = session::identity(&session::encoder(&catalog.model)?);
     let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
     let guarded = store.is_guarded();
     let (understanding, vector) = understand::ask(&catalog, query, &options, guarded)?;
@@ -70,8 +70,7 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     };
     let question = Question::ask(&store, &request, vector)?;
     drop(store);
-    let key = std::ffi::CString::new(catalog.key.as_str())
-        .map_err(|_| crate::error::Error::Internal("a column's name holds a zero byte".into()))?;
+    let key = column_name(&catalog.key)?;
     Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, key })
 }
 
@@ -122,13 +121,8 @@ fn score(
                 }
             }
         };
-        // SAFETY: a composite datum, whose header says its type; the name is one of its columns.
-        let key = unsafe {
-            let header = pg_sys::pg_detoast_datum(item.datum().cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
-            let mut null = false;
-            let key = pg_sys::GetAttributeByName(header, asked.key.as_ptr(), &mut null);
-            (!null).then_some(key)
-        };
+        // SAFETY: the argument is a row.
+        let key = unsafe { key_of(item.datum(), &asked.key) };
         let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded);
         let known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
         Ok(Some(asked.question.parts(&known.unwrap_or(Item { id: -1, ..Item::default() })).score()))
