@@ -1,9 +1,9 @@
-//! The lexicon of a catalog: read by a backend, and written by refresh with the queries that shoppers logged.
+//! The lexicon of a catalog: read by a backend, written by refresh.
 //!
 //! A backend keeps what it read by the hash of its bytes: whatever row the caller's snapshot shows, the bytes of that
 //! hash are the right ones, in the transaction that wrote them and after it was rolled back.
 
-use super::catalog::{Catalog, Events};
+use super::catalog::Catalog;
 use super::companion::{self, columns, ident};
 use super::identity::{Acting, Owner};
 use super::interrupt::{Backend, Silent};
@@ -13,7 +13,8 @@ use super::{guc, session};
 use crate::control::Control;
 use crate::embed::Role;
 use crate::error::Result;
-use crate::understand::lexicon::{Builder, Column, Fields};
+use crate::understand::build::{Builder, Fields};
+use crate::understand::lexicon::Column;
 use crate::understand::{Classifier, Lexicon, intent};
 use pgrx::pg_sys;
 use serde_json::Value;
@@ -65,48 +66,6 @@ struct Source {
 }
 
 impl Refresh<'_> {
-    /// Folds logged queries: by how many shoppers, how often, what they led to.
-    pub fn queries(&self) -> Result<i64> {
-        let c = self.catalog;
-        let Some(table) = &c.queries else { return Ok(0) };
-        let _owner = Acting::as_owner(c.owner());
-        self.control.progress("queries", 0, 0);
-        spi::run(&format!("DELETE FROM {table}"), &[])?;
-        let mut parts = Vec::new();
-        for source in c.events.iter().filter(|e| e.query.as_ref().is_some_and(|q| e.known.contains(q))) {
-            source.check()?;
-            parts.push(asked(c, source)?);
-        }
-        if parts.is_empty() {
-            return Ok(0);
-        }
-        let category = c.category.as_ref().map_or("NULL".to_owned(), |name| format!("i.{}::text", ident(name)));
-        let sql = format!(
-            "WITH e AS MATERIALIZED ({events}),
-             counted AS (
-                SELECT e.query, count(DISTINCT (e.shopper, e.at::date)) AS asked, count(DISTINCT e.shopper) AS shoppers,
-                    count(DISTINCT (e.shopper, e.at::date)) FILTER (WHERE e.id IS NOT NULL) AS answered, max(e.at) AS last
-                FROM e GROUP BY 1 HAVING count(DISTINCT e.shopper) >= $1),
-             went AS (
-                SELECT e.query, {category} AS category, count(DISTINCT e.shopper) AS n
-                FROM e JOIN {companion} c ON c.id = e.id JOIN {items} i ON i.{key} {equal} c.key GROUP BY 1, 2),
-             most AS (
-                SELECT DISTINCT ON (w.query) w.query, w.category, w.n, sum(w.n) OVER (PARTITION BY w.query) AS total
-                FROM went w ORDER BY w.query, w.n DESC, w.category)
-             INSERT INTO {table} (query, asked, shoppers, answered, category, last)
-             SELECT n.query, n.asked, n.shoppers, n.answered, m.category, n.last
-             FROM counted n LEFT JOIN most m ON m.query = n.query AND 2 * m.n > m.total AND m.n >= $1",
-            events = parts.join(" UNION ALL "),
-            companion = c.companion,
-            items = c.name,
-            key = ident(&c.key),
-            equal = c.key_equal,
-        );
-        let rows = spi::run(&sql, &[Arg::of(i64::from(self.min_shoppers()?))])?;
-        spi::execute(&format!("ANALYZE {table}"))?;
-        Ok(rows as i64)
-    }
-
     /// Counts words and values of items and queries into the lexicon, and trains the intents of the catalog's model.
     pub fn lexicon(&self) -> Result<i64> {
         let c = self.catalog;
@@ -241,28 +200,4 @@ impl Source {
             _ => {}
         }
     }
-}
-
-/// Events with a query as `(query, shopper, at, id)`; `id` is NULL for what was only asked or shown.
-fn asked(catalog: &Catalog, source: &Events) -> Result<String> {
-    let kinds = source.kinds()?;
-    let mute = kinds.mute().iter().map(|word| companion::literal(word)).collect::<Vec<_>>().join(", ");
-    let word = source.kind.as_ref().map_or_else(
-        || companion::literal(source.kind_value.as_deref().unwrap_or("purchase")),
-        |kind| format!("e.{}::text", ident(kind)),
-    );
-    let query = source.query.as_deref().map_or_else(|| "NULL".to_owned(), |name| format!("e.{}::text", ident(name)));
-    Ok(format!(
-        "SELECT q.query, e.{user}::text AS shopper, e.{at}::timestamptz AS at,
-            CASE WHEN lower(COALESCE({word}, '')) = ANY (ARRAY[{mute}]::text[]) THEN NULL ELSE c.id END AS id
-         FROM {events} e LEFT JOIN {companion} c ON c.key {equal} e.{item}
-         CROSS JOIN LATERAL (SELECT lower(btrim(regexp_replace(left({query}, 200), '\\s+', ' ', 'g')))) q(query)
-         WHERE isfinite(e.{at}) AND e.{user} IS NOT NULL AND q.query <> ''",
-        user = ident(&source.user_id),
-        at = ident(&source.at),
-        events = source.name,
-        companion = catalog.companion,
-        equal = catalog.key_equal,
-        item = ident(&source.item_id),
-    ))
 }

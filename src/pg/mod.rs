@@ -20,6 +20,7 @@ mod history;
 mod identity;
 mod interrupt;
 mod lexicon;
+mod queries;
 mod query_cache;
 mod refresh;
 mod session;

@@ -5,6 +5,7 @@
 //! source's limit.
 
 pub mod aside;
+mod wording;
 
 use super::catalog::Catalog;
 use super::companion::{columns, ident};
@@ -12,7 +13,7 @@ use super::history::{self, seconds};
 use super::identity::{self, Acting, Owner};
 use super::spi::{self, Arg, Mode};
 use super::tsvector::TsVector;
-use super::{companion, filter, understand, vector};
+use super::{companion, filter, vector};
 use crate::catalog::filter::Filter;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -21,6 +22,7 @@ use crate::retrieve::variant::Naming;
 use crate::store::{Item, Scope, Store, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
+use wording::quoted;
 
 /// Up to so many items are named one by one; a wider filter is checked batch by batch.
 const NAMED: i64 = 20_000;
@@ -64,31 +66,6 @@ impl<'a> PgStore<'a> {
     /// Whether the caller may not see every item.
     pub fn is_guarded(&self) -> bool {
         self.guarded
-    }
-
-    /// Leaves out of every source what bears one of the phrases in its title, brand, category or attributes. A body may
-    /// well say of an item what it is not.
-    pub fn exclude(&mut self, phrases: &[String]) -> Result<()> {
-        let mut queries = Vec::new();
-        for phrase in phrases {
-            let words = self.lexemes(phrase, &self.catalog.text_search)?;
-            let words: Vec<String> = words.into_iter().map(|word| format!("{}:ABD", quoted(&word))).collect();
-            if !words.is_empty() {
-                queries.push(format!("({})", words.join(" & ")));
-            }
-        }
-        self.unwanted = (!queries.is_empty()).then(|| queries.join(" | "));
-        Ok(())
-    }
-
-    /// The lexemes of a text, as a configuration makes them.
-    fn lexemes(&self, text: &str, config: &str) -> Result<Vec<String>> {
-        let _owner = self.owner();
-        let sql = format!(
-            "SELECT q.lexeme FROM unnest(to_tsvector($1::regconfig, {})) q(lexeme)",
-            companion::plain("persona._segment(left($2, 10000))")
-        );
-        spi::query(Mode::Read, &sql, &[Arg::of(config), Arg::of(text)], |row| row.need(1))
     }
 
     fn owner(&self) -> Acting {
@@ -229,31 +206,6 @@ impl<'a> PgStore<'a> {
             }
             asked = asked.saturating_mul(4);
         }
-    }
-
-    /// Conditions on `c`, and what they bind from `$place` on: the items that the scope names, what is not wanted.
-    fn limits(&self, scope: &Scope, place: usize) -> (String, Vec<Arg>) {
-        let (mut condition, mut args) = ("true".to_owned(), Vec::new());
-        if let Scope::Only(ids) = scope {
-            condition = format!("c.id = ANY (${place})");
-            args.push(Arg::of(ids.clone()));
-        }
-        if let Some(unwanted) = &self.unwanted {
-            condition += &format!(" AND NOT c.lexemes @@ ${}::tsquery", place + args.len());
-            args.push(Arg::of(unwanted.as_str()));
-        }
-        (condition, args)
-    }
-
-    /// Those of the items that bear nothing unwanted.
-    fn wanted(&self, items: Vec<i64>) -> Result<Vec<i64>> {
-        let Some(unwanted) = &self.unwanted else { return Ok(items) };
-        let _owner = self.owner();
-        let sql =
-            format!("SELECT c.id FROM {} c WHERE c.id = ANY ($1) AND c.lexemes @@ $2::tsquery", self.catalog.companion);
-        let args = [Arg::of(items.clone()), Arg::of(unwanted.as_str())];
-        let out: HashSet<i64> = spi::query(Mode::Read, &sql, &args, |row| row.need(1))?.into_iter().collect();
-        Ok(items.into_iter().filter(|id| !out.contains(id)).collect())
     }
 }
 
@@ -491,39 +443,7 @@ impl Store for PgStore<'_> {
     }
 }
 
-/// A number and its unit apart, where a word is both.
-fn split_measure(lexeme: &str) -> Option<(String, String)> {
-    crate::understand::normalize::measure(lexeme)?;
-    let (number, unit) = lexeme.split_at(lexeme.find(|c: char| !c.is_ascii_digit() && c != '.')?);
-    Some((number.to_owned(), unit.to_owned()))
-}
-
-/// A lexeme as a tsquery has it.
-fn quoted(lexeme: &str) -> String {
-    format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''"))
-}
-
 impl PgStore<'_> {
-    /// Adds to a query's words what stands for them: the shop's own synonyms, and `4 gb` for `4gb`.
-    fn synonyms(&self, query: &str, terms: &mut [Term]) -> Result<()> {
-        for term in terms.iter_mut() {
-            if let Some((number, unit)) = split_measure(&term.lexeme) {
-                term.also.push(vec![number, unit]);
-            }
-        }
-        for (term, synonym) in understand::synonyms(self.catalog, query)? {
-            let (from, to) =
-                (self.lexemes(&term, &self.catalog.text_search)?, self.lexemes(&synonym, &self.catalog.text_search)?);
-            if to.is_empty() {
-                continue;
-            }
-            for term in terms.iter_mut().filter(|t| from.contains(&t.lexeme)) {
-                term.also.push(to.clone());
-            }
-        }
-        Ok(())
-    }
-
     /// Columns id, lexemes, length, embedding, popularity, model.
     fn read_item(&self, row: &spi::Row, halfvec: pg_sys::Oid, words: &Bm25) -> Result<Item> {
         row.check(2, pg_sys::TSVECTOROID)?;

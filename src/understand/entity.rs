@@ -191,7 +191,8 @@ fn target(tokens: &[Token], taken: &[Range<usize>]) -> Option<Entity> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::lexicon::{Builder, Column, Fields};
+    use super::super::build::{Builder, Fields};
+    use super::super::lexicon::Column;
     use super::super::normalize::normalize;
     use super::*;
 

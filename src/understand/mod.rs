@@ -6,6 +6,7 @@
 //! has a vector). Nothing here changes what a precise query finds: what is known is left alone, what is understood
 //! is offered. `suggest` completes what is being typed.
 
+pub mod build;
 pub mod entity;
 pub mod intent;
 pub mod language;
@@ -196,7 +197,8 @@ impl Understanding {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::lexicon::{Builder, Column, Fields};
+    use super::build::{Builder, Fields};
+    use super::lexicon::Column;
     use super::*;
     use proptest::prelude::*;
 

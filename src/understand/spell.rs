@@ -251,7 +251,7 @@ pub fn distance(typed: &str, meant: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::lexicon::{Builder, Fields};
+    use super::super::build::{Builder, Fields};
     use super::super::normalize::normalize;
     use super::*;
     use proptest::prelude::*;

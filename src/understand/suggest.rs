@@ -109,7 +109,8 @@ fn offer(found: &mut HashMap<String, f64>, text: &str, score: f64, taste: &Taste
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::lexicon::{Builder, Column, Fields};
+    use super::super::build::{Builder, Fields};
+    use super::super::lexicon::Column;
     use super::*;
 
     fn lexicon() -> Lexicon {

@@ -34,6 +34,7 @@ fn refresh(
             refresh.step("pairs", Refresh::pairs)?,
             refresh.step("baskets", Refresh::baskets)?,
             refresh.step("queries", Refresh::queries)?,
+            refresh.step("synonyms", Refresh::synonyms)?,
             refresh.step("lexicon", Refresh::lexicon)?,
         ])
     });
@@ -79,6 +80,7 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
             6 => refresh.step("baskets", Refresh::baskets).map(|_| Some(7))?,
             7 => refresh.step("queries", Refresh::queries).map(|_| Some(8))?,
+            8 => refresh.step("synonyms", Refresh::synonyms).map(|_| Some(9))?,
             _ => refresh.step("lexicon", Refresh::lexicon).map(|_| None)?,
         })
     })
