@@ -9,17 +9,21 @@
 //! * every error leaves with a SQLSTATE and a hint (`error`), every loop asks for interrupts (`interrupt`).
 
 mod activity;
+mod adapter;
 mod api;
 mod catalog;
 mod companion;
 mod device;
 mod error;
+mod evaluate;
 mod filter;
 mod guc;
+mod heldout;
 mod history;
 mod identity;
 mod interrupt;
 mod lexicon;
+mod log;
 mod queries;
 mod query_cache;
 mod refresh;
@@ -27,6 +31,7 @@ mod session;
 mod spi;
 mod store;
 mod tsvector;
+mod tune;
 mod understand;
 mod vector;
 
@@ -42,15 +47,42 @@ pgrx::extension_sql_file!(
         [api::understand::segment, api::understand::understand, api::understand::suggest, api::understand::unanswered]
 );
 pgrx::extension_sql_file!(
+    "../../sql/tune.sql",
+    name = "tune",
+    requires = [
+        api::tune::fine_tune,
+        api::tune::classify,
+        api::tune::tag,
+        api::tune::label_next,
+        api::tune::drop_adapter,
+        api::tune::export_adapter
+    ]
+);
+pgrx::extension_sql_file!(
     "../../sql/arrange.sql",
     name = "arrange",
     requires = [
         api::similar::similar_rows,
         api::similar::similar_json,
         api::similar::together_rows,
-        api::similar::together_json
+        api::similar::together_json,
+        api::rules::check_rule,
+        api::trending::trending_rows,
+        api::trending::trending_json
     ]
 );
+pgrx::extension_sql_file!(
+    "../../sql/compare.sql",
+    name = "compare",
+    requires = [
+        api::compare::draft,
+        api::compare::credit,
+        api::compare::result,
+        api::search::search_rows,
+        api::search::search_json
+    ]
+);
+pgrx::extension_sql_file!("../../sql/evaluate.sql", name = "evaluate", requires = [api::evaluate::evaluate]);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

@@ -3,10 +3,13 @@
 use super::super::error::door;
 use super::super::store::PgStore;
 use super::super::{catalog, identity, session, understand};
-use super::found::{Context, column_name, key_of};
+use super::found::{Context, column_name, key_of, rules, segments};
+use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
+use crate::catalog::rule::{Rule, Surface};
 use crate::error::Result;
+use crate::parts::Dimension;
 use crate::search::{Question, Request};
 use crate::store::Item;
 use pgrx::prelude::*;
@@ -23,6 +26,9 @@ struct Asked {
     /// Whether some items are hidden from the caller: then each row is asked for.
     guarded: bool,
     question: Question,
+    rules: Vec<Rule>,
+    /// The factor of the part `rules`.
+    factor: f64,
     key: std::ffi::CString,
 }
 
@@ -55,7 +61,8 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let context = arguments.context.clone().map(JsonB);
     let context = Context::read(context.as_ref(), &catalog)?;
     let query = arguments.query.as_deref();
-    let identity = session::identity(&session::encoder(&catalog.model)?);
+    let encoder = session::encoder(&catalog.model)?;
+    let identity = session::identity(&encoder);
     let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
     let guarded = store.is_guarded();
     let (understanding, vector) = understand::ask(&catalog, query, &options, guarded)?;
@@ -68,10 +75,15 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         options,
         understanding,
     };
-    let question = Question::ask(&store, &request, vector)?;
+    let factor = request.options.factor(Dimension::Rules);
+    let mut question = Question::ask(&store, &request, vector)?;
+    question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
+    let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
+    let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
+    rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);
     drop(store);
     let key = column_name(&catalog.key)?;
-    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, key })
+    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, rules, factor, key })
 }
 
 /// The score of a row; NULL for a NULL row.
@@ -125,6 +137,11 @@ fn score(
         let key = unsafe { key_of(item.datum(), &asked.key) };
         let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded);
         let known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
-        Ok(Some(asked.question.parts(&known.unwrap_or(Item { id: -1, ..Item::default() })).score()))
+        let mut parts = asked.question.parts(known.as_ref().unwrap_or(&Item { id: -1, ..Item::default() }));
+        if let (Some(item), false) = (&known, asked.rules.is_empty()) {
+            let more = added(&store, &asked.rules, &[item.id])?.get(&item.id).copied().unwrap_or_default();
+            parts.set(Dimension::Rules, more * asked.factor);
+        }
+        Ok(Some(parts.score()))
     })
 }
