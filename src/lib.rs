@@ -22,3 +22,4 @@ pub mod search;
 pub mod shopper;
 pub mod store;
 pub mod tune;
+pub mod understand;

@@ -304,6 +304,7 @@ fn rank(
         session: target.session.as_deref().filter(|_| variant.knows_shopper),
         k: settings.k,
         options: variant.options.clone(),
+        understanding: None,
     };
     let question = Question::ask(store, &request, vector.filter(|_| variant.knows_meaning))?;
     let ranked = search(store, &request, &question, &Scope::All, control)?;

@@ -13,6 +13,7 @@ use crate::retrieve::fuse::Candidates;
 use crate::retrieve::lexical::{Bm25, K1};
 use crate::shopper::Shopper;
 use crate::store::{Item, Scope, Store, Whole};
+use crate::understand::Understanding;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,6 +32,16 @@ pub struct Request<'a> {
     pub k: usize,
     /// How to search.
     pub options: SearchOptions,
+    /// What the query is understood to mean, its intent with it; `None` where that is off.
+    pub understanding: Option<Arc<Understanding>>,
+}
+
+impl Request<'_> {
+    /// What is searched: the query as it is understood, or as it was typed.
+    pub fn text(&self) -> Option<&str> {
+        let text = self.understanding.as_deref().map(|u| u.text.as_str()).or(self.query);
+        text.map(str::trim).filter(|text| !text.is_empty())
+    }
 }
 
 /// What a call knows before it sees an item.
@@ -41,6 +52,7 @@ pub struct Question {
     whole: Whole,
     weights: [f64; DIMENSIONS.len()],
     total: f64,
+    understanding: Option<Arc<Understanding>>,
     /// What stands in for a history: what the shoppers of the same segment take.
     segment: HashMap<i64, f64>,
 }
@@ -59,7 +71,7 @@ pub struct Ranked {
 impl Question {
     /// Reads the query and the shopper. `vector` is the query's, of length 1; `None` while browsing or without vectors.
     pub fn ask(store: &dyn Store, request: &Request, vector: Option<Arc<[f32]>>) -> Result<Question> {
-        let query = request.query.map(str::trim).filter(|q| !q.is_empty());
+        let query = request.text();
         let words = query.map_or(Ok(Bm25::default()), |query| store.words(query))?;
         let whole = store.whole()?;
         let mut shopper = Shopper::default();
@@ -72,14 +84,30 @@ impl Question {
                 shopper.set_pairs(&store.pairs(&items)?);
             }
         }
-        let count = query.map(|_| words.terms.len());
-        let weights = DIMENSIONS.map(|d| weights::gate(d, count) * request.options.factor(d));
-        Ok(Question { segment: HashMap::new(), total: words.total(), words, vector, shopper, whole, weights })
+        let intent = request.understanding.as_deref().and_then(|u| u.intent.as_ref());
+        let room = query.map(|_| weights::room(words.terms.len(), intent));
+        let weights = DIMENSIONS.map(|d| weights::gate(d, room) * request.options.factor(d));
+        let understanding = request.understanding.clone();
+        Ok(Question {
+            segment: HashMap::new(),
+            total: words.total(),
+            words,
+            vector,
+            shopper,
+            whole,
+            weights,
+            understanding,
+        })
     }
 
     /// The query's words.
     pub fn words(&self) -> &Bm25 {
         &self.words
+    }
+
+    /// What the query is understood to mean; `None` where that is off, or while browsing.
+    pub fn understanding(&self) -> Option<&Understanding> {
+        self.understanding.as_deref()
     }
 
     /// For somebody unknown: what the shoppers of the same segments take, as the context names them by column and value.
@@ -165,6 +193,9 @@ impl Question {
     }
 }
 
+/// Share of the query's idf that the best item has to hold, or the result is called relaxed: all of it, but for synonyms.
+const RELAXED: f64 = 0.89;
+
 /// Ranks the candidates: best first, ties by the items' numbers; what `offset` passes over is still in it.
 pub fn search(
     store: &dyn Store,
@@ -173,9 +204,14 @@ pub fn search(
     scope: &Scope,
     control: &dyn Control,
 ) -> Result<Vec<Ranked>> {
-    let candidates = retrieve(store, request, question, scope, control)?;
+    let mut candidates = retrieve(store, request, question, scope, control)?;
     control.check()?;
     let items = store.items(&candidates.ids(), &question.words)?;
+    // No item holds every word: what is shown answers a part of the query, or its meaning, and says so.
+    let most = items.iter().map(|item| item.words.covered).fold(0.0, f64::max);
+    if question.total > 0.0 && most < question.total * RELAXED {
+        candidates.add("relaxed", candidates.ids());
+    }
     Ok(ranking(&items, &candidates, |item| question.parts(item)))
 }
 
@@ -220,7 +256,7 @@ fn retrieve(
     let unseen = |id: &i64| !question.leaves_out(options, *id);
     let more = question.left_out(options);
     let mut found = Candidates::default();
-    let browsing = request.query.is_none_or(|q| q.trim().is_empty());
+    let browsing = request.text().is_none();
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
         let n = options.candidates.max(wanted) + more;
         found.add("lexical", store.lexical(&question.words, weights::PRIOR, n, scope)?.into_iter().filter(unseen));

@@ -61,7 +61,15 @@ impl Default for Asked<'_> {
 /// The ranking, and the list that is made of it.
 fn run(shop: &Shop, query: &str, asked: &Asked) -> (Vec<Ranked>, Vec<Ranked>) {
     let options = SearchOptions::read(&asked.options).unwrap();
-    let request = Request { query: Some(query), user_id: asked.user_id, at: None, session: None, k: asked.k, options };
+    let request = Request {
+        query: Some(query),
+        user_id: asked.user_id,
+        at: None,
+        session: None,
+        k: asked.k,
+        options,
+        understanding: None,
+    };
     let vector: Arc<[f32]> = Arc::from([0.5f32, 0.5, 0.5].as_slice());
     let question = Question::ask(shop, &request, Some(vector)).unwrap();
     let ranked = search(shop, &request, &question, &asked.scope, &Free).unwrap();

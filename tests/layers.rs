@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["error", "control", "fault", "linear", "memory", "parts", "random"],
     &["catalog", "event", "measure"],
-    &["embed", "shopper"],
+    &["embed", "shopper", "understand"],
     &["retrieve"],
     &["store"],
     &["rank", "tune"],

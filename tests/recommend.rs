@@ -49,7 +49,7 @@ fn ask(
     list: impl Fn(&Request, &Question) -> Vec<Ranked>,
 ) -> Vec<Ranked> {
     let options = SearchOptions::read(&options).unwrap();
-    let request = Request { query: None, user_id, at: None, session: None, k: 5, options };
+    let request = Request { query: None, user_id, at: None, session: None, k: 5, options, understanding: None };
     let question = Question::ask(shop, &request, None).unwrap();
     list(&request, &question)
 }
@@ -136,7 +136,7 @@ fn somebody_unknown_gets_what_the_segment_takes() {
     shop.segments.insert(("country".into(), "FR".into()), vec![(9, 1.0), (8, 0.5)]);
     let run = |user_id, value: &str| {
         let options = SearchOptions::default();
-        let request = Request { query: None, user_id, at: None, session: None, k: 5, options };
+        let request = Request { query: None, user_id, at: None, session: None, k: 5, options, understanding: None };
         let mut question = Question::ask(&shop, &request, None).unwrap();
         question.set_segments(&shop, &[("country".into(), value.into())], &request.options).unwrap();
         search(&shop, &request, &question, &Scope::All, &Free).unwrap()

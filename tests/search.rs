@@ -37,7 +37,7 @@ fn shop() -> Shop {
 }
 
 fn request<'a>(query: Option<&'a str>, user_id: Option<&'a str>, k: usize) -> Request<'a> {
-    Request { query, user_id, at: None, session: None, k, options: SearchOptions::default() }
+    Request { query, user_id, at: None, session: None, k, options: SearchOptions::default(), understanding: None }
 }
 
 fn run(shop: &Shop, request: &Request, scope: &Scope) -> Vec<Ranked> {

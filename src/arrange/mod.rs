@@ -209,7 +209,7 @@ impl Arrangement<'_> {
         if self.blend() == 0.0 {
             return Ok(Vec::new());
         }
-        let mut request = Request { query: None, ..self.request.clone() };
+        let mut request = Request { query: None, understanding: None, ..self.request.clone() };
         request.options.exclude_seen = true;
         let question = Question::ask(self.store, &request, None)?;
         let mut list = search::search(self.store, &request, &question, self.scope, control)?;

@@ -36,6 +36,10 @@ pub struct SearchOptions {
     pub candidates: usize,
     /// How many rows of the ranking are passed over, 0 to 10,000. Default: 0.
     pub offset: usize,
+    /// Whether spelling is corrected. Default: true.
+    pub correct: bool,
+    /// Whether the query is understood: corrected, its exclusions obeyed, ranked by its intent. Default: true.
+    pub understand: bool,
     /// In `bought_together`: keys of what else lies in the basket. Default: nothing.
     pub basket: Vec<Key>,
     /// The column whose value makes variants of one product: the best of them stands for all. Default: none.
@@ -96,6 +100,8 @@ impl Default for SearchOptions {
             sources: vec![Source::Lexical, Source::Dense, Source::Together],
             candidates: 500,
             offset: 0,
+            correct: true,
+            understand: true,
             basket: Vec::new(),
             group_by: None,
             caps: BTreeMap::new(),

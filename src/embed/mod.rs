@@ -206,6 +206,11 @@ impl Encoder {
         &self.info
     }
 
+    /// Words of its language that the vocabulary holds whole, among its first `most` entries.
+    pub fn words(&self, most: usize) -> Vec<String> {
+        self.tokenizer.words(most)
+    }
+
     /// The vectors of `texts`, row-major `[texts, dimension]`, in the order given.
     ///
     /// An empty text is a text of no words and has a vector. Texts beyond `max_length` tokens are cut, as

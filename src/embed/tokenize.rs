@@ -73,6 +73,19 @@ impl Tokenizer {
         })
     }
 
+    /// Words that the vocabulary holds whole, the most frequent first: at most `most` of its first entries are looked at.
+    pub(super) fn words(&self, most: usize) -> Vec<String> {
+        let mut vocabulary: Vec<(String, u32)> = self.inner.get_vocab(false).into_iter().collect();
+        vocabulary.sort_unstable_by_key(|(_, id)| *id);
+        // WordPiece marks what continues a word, the others what begins one.
+        let continued = vocabulary.iter().any(|(token, _)| token.starts_with("##"));
+        let whole = |token: &str| -> Option<String> {
+            let word = if continued { token } else { token.strip_prefix(['Ġ', '▁'])? };
+            (word.chars().count() > 3 && word.chars().all(char::is_alphabetic)).then(|| word.to_lowercase())
+        };
+        vocabulary.into_iter().take(most).filter_map(|(token, _)| whole(&token)).collect()
+    }
+
     /// Adds the tokens of `text`, behind its role's prompt, to `batch`.
     ///
     /// A long text is tokenised from a prefix that grows until the maximum length is filled, so that the work is bounded

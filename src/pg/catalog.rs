@@ -141,6 +141,14 @@ impl Catalog {
         all
     }
 
+    /// The columns that words, vectors and lexicon are made of, and the key.
+    pub fn used(&self) -> Vec<&str> {
+        let mut used = vec![self.key.as_str(), self.title.as_str()];
+        used.extend(self.body.iter().chain(&self.attributes).map(String::as_str));
+        used.extend(self.brand.iter().chain(&self.category).map(String::as_str));
+        used
+    }
+
     /// The relation that the caller named.
     pub fn asked(&self) -> pg_sys::Oid {
         pg_sys::Oid::from(self.asked.relation)

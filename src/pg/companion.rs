@@ -63,7 +63,7 @@ pub fn plain(text: &str) -> String {
 }
 
 /// A column's words as one SQL text: arrays by element, json by its strings.
-fn words(column: &Column) -> String {
+pub fn words(column: &Column) -> String {
     let name = format!("i.{}", ident(&column.name));
     let text = match column.base {
         pg_sys::JSONBOID => format!(
@@ -100,7 +100,7 @@ impl Document {
         let mut lexemes = Vec::new();
         for (label, parts) in [("A", &title), ("B", &named), ("C", &body), ("D", &attributes)] {
             if !parts.is_empty() {
-                let text = plain(&format!("left(concat_ws(' ', {}), {LONGEST})", parts.join(", ")));
+                let text = plain(&format!("persona._segment(left(concat_ws(' ', {}), {LONGEST}))", parts.join(", ")));
                 lexemes.push(format!("setweight(to_tsvector({config}::regconfig, {text}), '{label}')"));
             }
         }
@@ -243,9 +243,15 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
             vec![create("lexeme text COLLATE \"C\" PRIMARY KEY, documents bigint NOT NULL, length double precision")]
         }
         // The catalog's own words and values, to correct a query and to find entities in it.
-        "lexicon" => vec![create("kind text NOT NULL, form text COLLATE \"C\" NOT NULL, value text, items bigint NOT NULL")],
+        "lexicon" => vec![
+            create("id int PRIMARY KEY, hash text NOT NULL, packed bytea NOT NULL"),
+            format!("ALTER TABLE {table} ALTER packed SET STORAGE EXTERNAL"), // it is compact already, and read whole
+        ],
         // What shoppers asked.
-        "queries" => vec![create("query text COLLATE \"C\" PRIMARY KEY, asked bigint NOT NULL, last timestamptz")],
+        "queries" => vec![create(
+            "query text COLLATE \"C\" PRIMARY KEY, asked bigint NOT NULL, shoppers bigint NOT NULL, answered bigint NOT NULL,
+                category text, last timestamptz",
+        )],
         // What a ranker has learnt of each item.
         "learned" => vec![create("ranker bigint NOT NULL, id bigint NOT NULL, vector real[] NOT NULL, PRIMARY KEY (ranker, id)")],
         // Vectors of the model that the catalog is about to change to, until all are there.

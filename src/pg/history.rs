@@ -68,6 +68,40 @@ pub fn read(catalog: &Catalog, user_id: &str, at: Option<f64>, session: Option<&
     Ok(events)
 }
 
+/// Queries of a shopper that are remembered.
+const ASKED: i64 = 50;
+
+/// What the shopper asked lately, newest first, each once.
+pub fn asked(catalog: &Catalog, user_id: &str) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    for source in &catalog.events {
+        let Some(query) = source.query.as_ref().filter(|q| source.known.contains(q)) else { continue };
+        source.check()?;
+        let mut columns = source.columns();
+        columns.push(query);
+        identity::need_select(pg_sys::Oid::from(source.relation), &source.name, &columns)?;
+        if !fits(user_id, &source.user_type) {
+            continue;
+        }
+        let sql = format!(
+            "SELECT pg_catalog.lower(pg_catalog.btrim(e.{query}::pg_catalog.text)) FROM {events} e
+             WHERE e.{user} OPERATOR(pg_catalog.=) $1::pg_catalog.text::{user_type} AND e.{query} IS NOT NULL
+             ORDER BY e.{at} DESC LIMIT $2",
+            query = ident(query),
+            events = source.name,
+            user = ident(&source.user_id),
+            user_type = source.user_type,
+            at = ident(&source.at),
+        );
+        for text in spi::query(Mode::Read, &sql, &[Arg::of(user_id), Arg::of(ASKED)], |row| row.need::<String>(1))? {
+            if !text.is_empty() && text.len() <= 100 && !found.contains(&text) {
+                found.push(text);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The numbers of items by their keys as text.
 fn numbers(catalog: &Catalog, keys: &[String], item_type: &str) -> Result<HashMap<String, i64>> {
     if keys.is_empty() {

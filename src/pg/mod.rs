@@ -23,7 +23,9 @@ mod history;
 mod identity;
 mod interrupt;
 mod json;
+mod lexicon;
 mod log;
+mod queries;
 mod query_cache;
 mod refresh;
 mod session;
@@ -31,6 +33,7 @@ mod spi;
 mod store;
 mod tsvector;
 mod tune;
+mod understand;
 mod vector;
 
 use pgrx::prelude::*;
@@ -38,6 +41,12 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!(
+    "../../sql/understand.sql",
+    name = "understand",
+    requires =
+        [api::understand::segment, api::understand::understand, api::understand::suggest, api::understand::unanswered]
+);
 pgrx::extension_sql_file!(
     "../../sql/tune.sql",
     name = "tune",

@@ -46,8 +46,8 @@ const AT_ONCE: usize = 64;
 
 /// A catalog being refreshed by its owner.
 pub struct Refresh<'a> {
-    catalog: &'a Catalog,
-    control: Backend,
+    pub(super) catalog: &'a Catalog,
+    pub(super) control: Backend,
     /// Where statistics are counted as of before a split; `None` for all there is.
     split: Option<Split>,
 }
@@ -461,7 +461,7 @@ impl<'a> Refresh<'a> {
     }
 
     /// Fewest shoppers of a pair: where row-level security guards the events, one shopper's pair would show through.
-    fn min_shoppers(&self) -> Result<u32> {
+    pub(super) fn min_shoppers(&self) -> Result<u32> {
         let guarded = self.catalog.events.iter().map(|e| {
             let sql = "SELECT relrowsecurity FROM pg_class WHERE oid = $1";
             spi::first(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(e.relation))], |row| row.need::<bool>(1))

@@ -6,6 +6,7 @@
 
 pub mod aside;
 pub mod rules;
+mod wording;
 
 use super::catalog::Catalog;
 use super::companion::{columns, ident};
@@ -22,6 +23,7 @@ use crate::retrieve::variant::Naming;
 use crate::store::{Item, Record, Scope, Store, Trend, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
+use wording::quoted;
 
 /// Up to so many items are named one by one; a wider filter is checked batch by batch.
 const NAMED: i64 = 20_000;
@@ -35,6 +37,8 @@ pub struct PgStore<'a> {
     identity: String,
     /// Whether the caller may not see every item.
     guarded: bool,
+    /// What the query does not want, as a tsquery.
+    unwanted: Option<String>,
 }
 
 impl<'a> PgStore<'a> {
@@ -46,12 +50,18 @@ impl<'a> PgStore<'a> {
             filter::sql(wanted, &columns(catalog.asked())?, &catalog.asked.name, 2)?
         };
         let guarded = catalog.is_view() || identity::rows_hidden(catalog.asked())?;
-        Ok(PgStore { catalog, filter, identity: identity.to_owned(), guarded })
+        Ok(PgStore { catalog, filter, identity: identity.to_owned(), guarded, unwanted: None })
     }
 
     /// A store for another row of the same statement: nothing is asked again.
     pub fn again(catalog: &'a Catalog, identity: &str, guarded: bool) -> PgStore<'a> {
-        PgStore { catalog, filter: ("true".to_owned(), Vec::new()), identity: identity.to_owned(), guarded }
+        PgStore {
+            catalog,
+            filter: ("true".to_owned(), Vec::new()),
+            identity: identity.to_owned(),
+            guarded,
+            unwanted: None,
+        }
     }
 
     /// Whether the caller may not see every item.
@@ -175,10 +185,10 @@ impl<'a> PgStore<'a> {
     }
 
     /// The numbers that a statement gives, read as the owner: `$1` is how many, `$2` the scope's items.
-    fn ids(&self, sql: &str, n: usize, named: Option<Arg>) -> Result<Vec<i64>> {
+    fn ids(&self, sql: &str, n: usize, limits: impl IntoIterator<Item = Arg>) -> Result<Vec<i64>> {
         let _owner = self.owner();
         let mut args = vec![Arg::of(n as i64)];
-        args.extend(named);
+        args.extend(limits);
         spi::query(Mode::ReadCustom, sql, &args, |row| row.need(1))
     }
 
@@ -198,14 +208,6 @@ impl<'a> PgStore<'a> {
             asked = asked.saturating_mul(4);
         }
     }
-
-    /// A condition on `c.id`, and its argument, where the scope names its items.
-    fn named(scope: &Scope, place: usize) -> (String, Option<Arg>) {
-        match scope {
-            Scope::Only(ids) => (format!("c.id = ANY (${place})"), Some(Arg::of(ids.clone()))),
-            Scope::All | Scope::Wide => ("true".into(), None),
-        }
-    }
 }
 
 impl Store for PgStore<'_> {
@@ -215,7 +217,7 @@ impl Store for PgStore<'_> {
             "SELECT q.lexeme, COALESCE(t.documents, 0), w.documents, w.length
              FROM unnest(to_tsvector($1::regconfig, {})) q(lexeme)
              LEFT JOIN {terms} t ON t.lexeme = q.lexeme LEFT JOIN {terms} w ON w.lexeme = ''",
-            companion::plain("left($2, 10000)"),
+            companion::plain("persona._segment(left($2, 10000))"),
             terms = self.catalog.terms
         );
         let read = |config: &str| {
@@ -239,8 +241,10 @@ impl Store for PgStore<'_> {
             .map(|(lexeme, documents, total, _)| Term {
                 lexeme,
                 idf: lexical::idf(documents.max(floor) as f64, total as f64),
+                also: Vec::new(),
             })
             .collect();
+        self.synonyms(query, &mut terms)?;
         // A pasted page is a query too: its rarest words say what it is about.
         if terms.len() > lexical::MOST_TERMS {
             terms.sort_by(|a, b| b.idf.total_cmp(&a.idf).then_with(|| a.lexeme.cmp(&b.lexeme)));
@@ -304,10 +308,10 @@ impl Store for PgStore<'_> {
     }
 
     fn newest(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        let (condition, named) = Self::named(scope, 2);
+        let (condition, limits) = self.limits(scope, 2);
         let sql =
             format!("SELECT c.id FROM {} c WHERE {condition} ORDER BY c.id DESC LIMIT $1", self.catalog.companion);
-        self.filtered(n, scope, |m| self.ids(&sql, m, named))
+        self.filtered(n, scope, |m| self.ids(&sql, m, limits.clone()))
     }
 
     fn segment(&self, column: &str, value: &str) -> Result<Vec<(i64, f32)>> {
@@ -335,9 +339,12 @@ impl Store for PgStore<'_> {
     }
 
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        let (condition, named) = Self::named(scope, 5);
+        let (condition, limits) = self.limits(scope, 5);
         // Any word makes a match; which matches are kept, the score decides.
-        let query = words.terms.iter().map(|t| format!("'{}'", t.lexeme.replace('\\', "\\\\").replace('\'', "''")));
+        let phrase =
+            |words: &Vec<String>| format!("({})", words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" & "));
+        let query =
+            words.terms.iter().flat_map(|t| std::iter::once(quoted(&t.lexeme)).chain(t.also.iter().map(phrase)));
         let query = query.collect::<Vec<_>>().join(" | ");
         let sql = format!(
             "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id
@@ -353,16 +360,16 @@ impl Store for PgStore<'_> {
             // The planner takes reading every row for cheap, since it does not count what matching a tsvector costs.
             owner.set(c"enable_seqscan", "off");
             let mut args = vec![Arg::of(query.as_str()), Arg::of(packed.as_slice()), Arg::of(prior), Arg::of(m as i64)];
-            args.extend(named);
+            args.extend(&limits);
             spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
         })
     }
 
     fn dense(&self, vector: &[f32], n: usize, scope: &Scope) -> Result<Vec<i64>> {
         let types = vector::types()?;
-        let (condition, named) = Self::named(scope, 4);
+        let (condition, limits) = self.limits(scope, 4);
         // Where the items are named, every one of them is compared: an index would stop before the last of them.
-        let exact = if named.is_some() { " + 0" } else { "" };
+        let exact = if matches!(scope, Scope::Only(_)) { " + 0" } else { "" };
         let sql = format!(
             "SELECT c.id FROM {} c WHERE c.embedding IS NOT NULL AND c.model = $2 AND {condition}
              ORDER BY (c.embedding OPERATOR({}.<=>) $1){exact} LIMIT $3",
@@ -375,7 +382,7 @@ impl Store for PgStore<'_> {
             owner.set(c"hnsw.max_scan_tuples", "100000");
             let mut args =
                 vec![vector::halfvec_arg(vector, &types), Arg::of(self.identity.as_str()), Arg::of(m as i64)];
-            args.extend(named);
+            args.extend(&limits);
             spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
         })?;
         if found.is_empty() {
@@ -386,24 +393,24 @@ impl Store for PgStore<'_> {
 
     fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
         let (c, s) = (&self.catalog.companion, &self.catalog.stats);
+        let (condition, limits) = self.limits(scope, 2);
         if let Scope::Only(_) = scope {
-            let (condition, named) = Self::named(scope, 2);
             let sql = format!(
                 "SELECT c.id FROM {c} c JOIN {s} s ON s.id = c.id WHERE s.popularity > 0 AND {condition}
                  ORDER BY s.popularity DESC, c.id LIMIT $1"
             );
-            return self.ids(&sql, n, named);
+            return self.ids(&sql, n, limits);
         }
         let sql = format!(
-            "SELECT s.id FROM {s} s WHERE s.id > 0 AND s.popularity > 0 AND EXISTS (SELECT FROM {c} c WHERE c.id = s.id)
+            "SELECT s.id FROM {s} s WHERE s.id > 0 AND s.popularity > 0 AND EXISTS (SELECT FROM {c} c WHERE c.id = s.id AND {condition})
              ORDER BY s.popularity DESC, s.id LIMIT $1"
         );
-        self.filtered(n, scope, |m| self.ids(&sql, m, None))
+        self.filtered(n, scope, |m| self.ids(&sql, m, limits.clone()))
     }
 
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>> {
         let seen: HashSet<i64> = match scope {
-            Scope::All => return Ok(items.to_vec()),
+            Scope::All => return self.wanted(items.to_vec()),
             Scope::Only(ids) => ids.iter().copied().collect(),
             Scope::Wide => {
                 let keys_type = pg_sys::Oid::from(self.catalog.key_array);
@@ -432,7 +439,7 @@ impl Store for PgStore<'_> {
                 passed.map_or(Ok(Vec::new()), |keys| self.ids_of(keys))?.into_iter().collect()
             }
         };
-        Ok(items.iter().copied().filter(|id| seen.contains(id)).collect())
+        self.wanted(items.iter().copied().filter(|id| seen.contains(id)).collect())
     }
 
     fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>> {

@@ -8,6 +8,7 @@
 use crate::parts::Dimension;
 use crate::retrieve::together;
 use crate::shopper;
+use crate::understand::intent::{CLASSES, Class, Intent};
 
 /// In `relevance`: BM25 as a share of its bound.
 pub const LEXICAL: f64 = 0.75;
@@ -72,11 +73,29 @@ pub const TOGETHER_CAP: usize = 200;
 /// Candidates that the history brings where there is no query.
 pub const BROWSE_CAP: usize = 400;
 
-/// The weight of a dimension for a query of so many distinct words; `None` is no query.
+/// The room that a query leaves to taste, 0 to 1; `words` are its distinct words.
 ///
-/// A precise query leaves little room for taste, a broad one much: everything but relevance counts 1/√words.
-pub fn gate(dimension: Dimension, words: Option<usize>) -> f64 {
-    let Some(words) = words else {
+/// A precise query leaves little, a broad one much: 1/√words, moved by what the query is about as far as that is sure. Who
+/// names a product wants that product; who browses wants to be shown what suits.
+pub fn room(words: usize, intent: Option<&Intent>) -> f64 {
+    let usual = (words.max(1) as f64).sqrt().recip();
+    let Some(intent) = intent else { return usual };
+    let moved = |class: Class| match class {
+        Class::BuyExact => usual * EXACT_ROOM,
+        Class::Browse => usual.max(BROWSE_ROOM),
+        _ => usual,
+    };
+    CLASSES.into_iter().map(|class| intent.of(class) * moved(class)).sum()
+}
+
+/// What a query that names one product leaves of the usual room.
+pub const EXACT_ROOM: f64 = 0.5;
+/// The least room of a query that browses.
+pub const BROWSE_ROOM: f64 = 0.8;
+
+/// The weight of a dimension where the query leaves so much room; `None` is no query.
+pub fn gate(dimension: Dimension, room: Option<f64>) -> f64 {
+    let Some(room) = room else {
         return match dimension {
             Dimension::Relevance => 0.0,
             Dimension::Taste => 0.75,
@@ -85,7 +104,6 @@ pub fn gate(dimension: Dimension, words: Option<usize>) -> f64 {
             Dimension::Context | Dimension::Rules => 0.0,
         };
     };
-    let room = (words.max(1) as f64).sqrt().recip();
     match dimension {
         Dimension::Relevance => 1.0,
         Dimension::Taste => 1.5 * room,
@@ -93,5 +111,20 @@ pub fn gate(dimension: Dimension, words: Option<usize>) -> f64 {
         Dimension::Popularity => room,
         Dimension::Together => 2.0 * room,
         Dimension::Context | Dimension::Rules => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intent_moves_the_room() {
+        let sure = |class: Class| Intent { confidence: CLASSES.map(|c| if c == class { 1.0 } else { 0.0 }) };
+        assert_eq!(room(4, None), 0.5);
+        assert_eq!(room(4, Some(&sure(Class::BuyAttribute))), 0.5);
+        assert_eq!(room(4, Some(&sure(Class::BuyExact))), 0.25);
+        assert_eq!(room(4, Some(&sure(Class::Browse))), 0.8);
+        assert_eq!(room(1, Some(&sure(Class::Browse))), 1.0);
     }
 }

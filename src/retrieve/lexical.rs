@@ -10,16 +10,21 @@ pub const B: f64 = 0.75;
 /// Weights of the fields attributes, body, brand and category, title (labels D, C, B, A).
 pub const FIELDS: [f64; 4] = [0.5, 1.0, 1.5, 3.0];
 
+/// What a synonym counts of the word itself.
+pub const SYNONYM: f64 = 0.9;
+
 /// Words of a query that count, at most: the rarest.
 pub const MOST_TERMS: usize = 48;
 
 /// A word of the query with its rarity.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Term {
     /// The stemmed word.
     pub lexeme: String,
     /// ln(1 + (N − n + ½) / (n + ½)): positive however common the word is.
     pub idf: f64,
+    /// What stands for it as well: words that all have to be there.
+    pub also: Vec<Vec<String>>,
 }
 
 /// A query ready to score items.
@@ -51,17 +56,29 @@ pub fn weighted(counts: [u32; 4]) -> f64 {
     counts.iter().zip(FIELDS).map(|(count, weight)| f64::from(*count) * weight).sum()
 }
 
+impl Term {
+    /// How often an item holds it, or else what stands for it, and what that counts.
+    fn frequency(&self, find: &impl Fn(&str) -> Option<[u32; 4]>) -> Option<(f64, f64)> {
+        if let Some(counts) = find(&self.lexeme) {
+            return Some((weighted(counts), 1.0));
+        }
+        let phrase = |words: &Vec<String>| {
+            let counts = words.iter().map(|word| find(word).map(weighted));
+            counts.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
+        };
+        self.also.iter().filter_map(phrase).reduce(f64::max).map(|frequency| (frequency, SYNONYM))
+    }
+}
+
 impl Bm25 {
     /// How an item answers: `find` gives a word's counts by field, `length` is the weighted length.
     pub fn score(&self, find: impl Fn(&str) -> Option<[u32; 4]>, length: f64) -> Answer {
         let norm = if self.average > 0.0 { 1.0 - B + B * length / self.average } else { 1.0 };
         let mut answer = Answer::default();
         for term in &self.terms {
-            if let Some(counts) = find(&term.lexeme) {
-                let frequency = weighted(counts);
-                answer.score += term.idf * frequency * (K1 + 1.0) / (frequency + K1 * norm);
-                answer.covered += term.idf;
-            }
+            let Some((frequency, share)) = term.frequency(&find) else { continue };
+            answer.score += share * term.idf * frequency * (K1 + 1.0) / (frequency + K1 * norm);
+            answer.covered += share * term.idf;
         }
         answer
     }
@@ -73,11 +90,19 @@ impl Bm25 {
 
     /// As bytes, to travel through SQL as one bound value.
     pub fn to_bytes(&self) -> Vec<u8> {
+        fn text(bytes: &mut Vec<u8>, text: &str) {
+            bytes.extend((text.len() as u32).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
         let mut bytes = self.average.to_le_bytes().to_vec();
         for term in &self.terms {
             bytes.extend(term.idf.to_le_bytes());
-            bytes.extend((term.lexeme.len() as u32).to_le_bytes());
-            bytes.extend(term.lexeme.as_bytes());
+            text(&mut bytes, &term.lexeme);
+            bytes.extend((term.also.len() as u32).to_le_bytes());
+            for phrase in &term.also {
+                bytes.extend((phrase.len() as u32).to_le_bytes());
+                phrase.iter().for_each(|word| text(&mut bytes, word));
+            }
         }
         bytes
     }
@@ -89,15 +114,27 @@ impl Bm25 {
             *rest = tail;
             head.try_into().ok()
         }
+        fn number(rest: &mut &[u8]) -> Option<usize> {
+            Some(u32::from_le_bytes(take(rest)?) as usize)
+        }
+        fn text(rest: &mut &[u8]) -> Option<String> {
+            let length = number(rest)?;
+            let (text, tail) = rest.split_at_checked(length)?;
+            *rest = tail;
+            Some(std::str::from_utf8(text).ok()?.to_owned())
+        }
         let mut rest = bytes;
         let average = f64::from_le_bytes(take(&mut rest)?);
         let mut terms = Vec::new();
         while !rest.is_empty() {
             let idf = f64::from_le_bytes(take(&mut rest)?);
-            let length = u32::from_le_bytes(take(&mut rest)?) as usize;
-            let (text, tail) = rest.split_at_checked(length)?;
-            rest = tail;
-            terms.push(Term { lexeme: std::str::from_utf8(text).ok()?.to_owned(), idf });
+            let lexeme = text(&mut rest)?;
+            let mut also = Vec::new();
+            for _ in 0..number(&mut rest)? {
+                let words = number(&mut rest)?;
+                also.push((0..words).map(|_| text(&mut rest)).collect::<Option<Vec<String>>>()?);
+            }
+            terms.push(Term { lexeme, idf, also });
         }
         Some(Bm25 { terms, average })
     }
@@ -109,7 +146,17 @@ mod tests {
     use proptest::prelude::*;
 
     fn query(words: &[(&str, f64)], average: f64) -> Bm25 {
-        Bm25 { terms: words.iter().map(|(w, idf)| Term { lexeme: (*w).into(), idf: *idf }).collect(), average }
+        Bm25 {
+            terms: words
+                .iter()
+                .map(|(w, idf)| Term {
+                    lexeme: (*w).into(),
+                    idf: *idf,
+                    also: vec![vec![format!("{w}2"), format!("{w}3")]],
+                })
+                .collect(),
+            average,
+        }
     }
 
     #[test]
@@ -118,6 +165,15 @@ mod tests {
         let answer = query(&[("hp", 2.0)], 10.0).score(|_| Some([0, 0, 0, 1]), 10.0);
         assert!((answer.score - 13.2 / 4.2).abs() < 1e-12, "{answer:?}");
         assert_eq!(answer.covered, 2.0);
+    }
+
+    #[test]
+    fn a_synonym_counts_less_and_needs_all_its_words() {
+        let query = query(&[("tv", 2.0)], 10.0);
+        let held = |words: &'static [&'static str]| move |w: &str| words.contains(&w).then_some([0, 0, 0, 1]);
+        let (own, other) = (query.score(held(&["tv"]), 10.0), query.score(held(&["tv2", "tv3"]), 10.0));
+        assert!((other.score - SYNONYM * own.score).abs() < 1e-12);
+        assert_eq!(query.score(held(&["tv2"]), 10.0), Answer::default());
     }
 
     #[test]

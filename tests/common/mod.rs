@@ -114,7 +114,7 @@ impl Store for Shop {
         distinct.dedup();
         let term = |lexeme: String| {
             let held = self.products.iter().filter(|p| lexemes(&p.title).contains(&lexeme)).count() as f64;
-            Term { idf: lexical::idf(held, total), lexeme }
+            Term { idf: lexical::idf(held, total), lexeme, also: Vec::new() }
         };
         let average = lexical::weighted([0, 0, 0, 1]) * length as f64 / total.max(1.0);
         Ok(Bm25 { terms: distinct.into_iter().map(term).collect(), average })

@@ -6,7 +6,7 @@ use super::super::interrupt::Backend;
 use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::{self, PgStore, aside};
-use super::super::{catalog, companion, session};
+use super::super::{catalog, companion, session, understand};
 use crate::arrange::Arrangement;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::{Exclude, Key, SearchOptions};
@@ -73,17 +73,16 @@ fn moment(text: &str) -> Result<f64> {
     if at.is_finite() { Ok(at) } else { Err(Error::NotFinite { what: format!("context \"at\" ({text})") }) }
 }
 
-/// The query's vector, where the call has a query that says something.
+/// The identity of the catalog's vectors, and the vector of a query as it is typed, where it says something.
 pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Arc<[f32]>>)> {
     // A search's own work is bounded; what grows with the query are a few copies of it.
     room_for(memory::CALL + query.map_or(0, str::len) * 16)?;
     let encoder = session::encoder(&catalog.model)?;
-    let identity = session::identity(&encoder);
     let vector = match query.map(str::trim) {
         Some(text) if !text.is_empty() => Some(session::embed_query(&encoder, text)?),
         _ => None,
     };
-    Ok((identity, vector))
+    Ok((session::identity(&encoder), vector))
 }
 
 /// A row found: what was asked of `i`, its parts, its sources.
@@ -244,8 +243,13 @@ pub fn find<T>(
     let columns = companion::columns(relation)?;
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
     identity::need_select(relation, &catalog.asked.name, &names)?;
-    let (identity, vector) = query_vector(call.query, &catalog)?;
-    let store = PgStore::new(&catalog, &filter, &identity)?;
+    let encoder = session::encoder(&catalog.model)?;
+    let identity = session::identity(&encoder);
+    let mut store = PgStore::new(&catalog, &filter, &identity)?;
+    let (understanding, vector) = understand::ask(&catalog, call.query, &options, store.is_guarded())?;
+    if let Some(understanding) = &understanding {
+        store.exclude(&understanding.unwanted())?;
+    }
     let request = Request {
         query: call.query,
         user_id: call.user_id,
@@ -253,6 +257,7 @@ pub fn find<T>(
         session: context.session.as_deref(),
         k,
         options,
+        understanding,
     };
     let control = Backend;
     let mut question = Question::ask(&store, &request, vector)?;

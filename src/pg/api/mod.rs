@@ -18,3 +18,4 @@ mod similar;
 mod trending;
 mod trigger;
 pub mod tune;
+pub mod understand;

@@ -34,6 +34,9 @@ fn refresh(
             refresh.step("pairs", Refresh::pairs)?,
             refresh.step("baskets", Refresh::baskets)?,
             refresh.step("segments", Refresh::segments)?,
+            refresh.step("queries", Refresh::queries)?,
+            refresh.step("synonyms", Refresh::synonyms)?,
+            refresh.step("lexicon", Refresh::lexicon)?,
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
@@ -82,7 +85,10 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
             5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
             6 => refresh.step("baskets", Refresh::baskets).map(|_| Some(7))?,
-            _ => refresh.step("segments", Refresh::segments).map(|_| None)?,
+            7 => refresh.step("segments", Refresh::segments).map(|_| Some(8))?,
+            8 => refresh.step("queries", Refresh::queries).map(|_| Some(9))?,
+            9 => refresh.step("synonyms", Refresh::synonyms).map(|_| Some(10))?,
+            _ => refresh.step("lexicon", Refresh::lexicon).map(|_| None)?,
         })
     })
 }

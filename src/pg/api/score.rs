@@ -3,8 +3,8 @@
 use super::super::error::door;
 use super::super::json::JsonB;
 use super::super::store::PgStore;
-use super::super::{catalog, identity};
-use super::found::{Context, column_name, key_of, query_vector, rules, segments};
+use super::super::{catalog, identity, session, understand};
+use super::found::{Context, column_name, key_of, rules, segments};
 use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
@@ -56,16 +56,17 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let relation = catalog::relation_of_type(arguments.row_type)?;
     let catalog = catalog::need(relation)?;
     // A row can be forged: what is looked up by its key must be the caller's to see, columns and row.
-    let mut used = vec![catalog.key.as_str(), catalog.title.as_str()];
-    used.extend(catalog.body.iter().chain(&catalog.attributes).map(String::as_str));
-    used.extend(catalog.brand.iter().chain(&catalog.category).map(String::as_str));
-    identity::need_select(relation, &catalog.asked.name, &used)?;
+    identity::need_select(relation, &catalog.asked.name, &catalog.used())?;
     let null = Value::Null;
     let options = SearchOptions::read(arguments.options.as_ref().unwrap_or(&null))?;
     let context = arguments.context.clone().map(JsonB);
     let context = Context::read(context.as_ref(), &catalog)?;
     let query = arguments.query.as_deref();
-    let (identity, vector) = query_vector(query, &catalog)?;
+    let encoder = session::encoder(&catalog.model)?;
+    let identity = session::identity(&encoder);
+    let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
+    let guarded = store.is_guarded();
+    let (understanding, vector) = understand::ask(&catalog, query, &options, guarded)?;
     let request = Request {
         query,
         user_id: arguments.user_id.as_deref(),
@@ -73,17 +74,15 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         session: context.session.as_deref(),
         k: 1,
         options,
+        understanding,
     };
     let factor = request.options.factor(Dimension::Rules);
-    let (guarded, question, rules) = {
-        let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
-        let mut question = Question::ask(&store, &request, vector)?;
-        question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
-        let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
-        let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
-        rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);
-        (store.is_guarded(), question, rules)
-    };
+    let mut question = Question::ask(&store, &request, vector)?;
+    question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
+    let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
+    let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
+    rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);
+    drop(store);
     let key = column_name(&catalog.key)?;
     Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, rules, factor, key })
 }

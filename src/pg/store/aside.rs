@@ -33,7 +33,7 @@ pub fn own_words(store: &PgStore, item: i64, n: usize) -> Result<Bm25> {
     let terms = spi::query(Mode::Read, &sql, &[Arg::of(item), Arg::of(n as i64), Arg::of(floor)], |row| {
         let total = row.get::<i64>(3).unwrap_or(0);
         average = row.get::<f64>(4).unwrap_or(0.0) / total.max(1) as f64;
-        Ok(Term { lexeme: row.need(1)?, idf: lexical::idf(row.need::<i64>(2)? as f64, total as f64) })
+        Ok(Term { lexeme: row.need(1)?, idf: lexical::idf(row.need::<i64>(2)? as f64, total as f64), also: Vec::new() })
     })?;
     Ok(Bm25 { terms, average })
 }
