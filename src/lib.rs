@@ -5,10 +5,13 @@ pub mod control;
 pub mod embed;
 pub mod error;
 pub mod event;
+pub mod learn;
 pub mod linear;
+pub mod measure;
 pub mod parts;
 #[cfg(feature = "pg")]
 mod pg;
+pub mod random;
 pub mod rank;
 pub mod retrieve;
 pub mod search;

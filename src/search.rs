@@ -8,6 +8,8 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::linear::dot;
 use crate::parts::{DIMENSIONS, Dimension, Parts};
+use crate::rank::feature::{self, Known, Learnt};
+use crate::rank::network::{Head, Ranker};
 use crate::rank::weights;
 use crate::retrieve::lexical::{Bm25, K1};
 use crate::shopper::Shopper;
@@ -39,7 +41,18 @@ pub struct Question {
     shopper: Shopper,
     whole: Whole,
     weights: [f64; DIMENSIONS.len()],
-    total: f64,
+    trained: Option<Trained>,
+}
+
+/// A ranker, and what it makes of the call.
+struct Trained {
+    ranker: Arc<Ranker>,
+    /// The gate of each dimension, times the caller's factor.
+    gates: [f32; DIMENSIONS.len()],
+    /// The query's closeness to each item of the history.
+    closeness: Vec<f64>,
+    /// The moment, in seconds since 1970.
+    at: f64,
 }
 
 /// An item with its place in the ranking explained.
@@ -70,8 +83,28 @@ impl Question {
             }
         }
         let count = query.map(|_| words.terms.len());
-        let weights = DIMENSIONS.map(|d| weights::gate(d, count) * request.options.factor(d));
-        Ok(Question { total: words.total(), words, vector, shopper, whole, weights })
+        let weights = fixed(count, &request.options);
+        Ok(Question { words, vector, shopper, whole, weights, trained: None })
+    }
+
+    /// The same question ranked by a ranker, whose gates this call opens.
+    pub fn rank_by(mut self, ranker: Arc<Ranker>, request: &Request) -> Question {
+        let asked = request.query.is_some_and(|q| !q.trim().is_empty());
+        let closeness = self.vector.as_deref().map(|v| self.shopper.closeness(v)).unwrap_or_default();
+        let at = moment(request.at, self.whole.newest);
+        let head = if asked { Head::Answer } else { Head::Want };
+        let call = feature::call(&self.known(&closeness, at));
+        let mut gates = ranker.gates(head, &call);
+        for (gate, dimension) in gates.iter_mut().zip(DIMENSIONS) {
+            *gate *= request.options.factor(dimension) as f32;
+        }
+        self.trained = Some(Trained { ranker, gates, closeness, at });
+        self
+    }
+
+    fn known<'a>(&'a self, closeness: &'a [f64], at: f64) -> Known<'a> {
+        let (words, shopper, whole) = (&self.words, &self.shopper, &self.whole);
+        Known { words, vector: self.vector.as_deref(), shopper, closeness, whole, at }
     }
 
     /// The query's words.
@@ -81,36 +114,71 @@ impl Question {
 
     /// The score of an item by dimension.
     pub fn parts(&self, item: &Item) -> Parts {
+        if let Some(trained) = &self.trained {
+            return self.trained(trained, item);
+        }
+        untrained(&self.known(&[], 0.0), item, &self.weights)
+    }
+}
+
+/// The weights of the dimensions before anything is trained, for a query of so many words; `None` is no query.
+pub fn fixed(words: Option<usize>, options: &SearchOptions) -> [f64; DIMENSIONS.len()] {
+    DIMENSIONS.map(|d| weights::gate(d, words) * options.factor(d))
+}
+
+/// The score of an item by dimension, by the fixed weights.
+pub fn untrained(known: &Known, item: &Item, weights: &[f64; DIMENSIONS.len()]) -> Parts {
+    let mut parts = Parts::default();
+    let total = known.words.total();
+    let cosine = |vector: Option<&[f32]>| match (vector, &item.vector) {
+        (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
+        _ => 0.0,
+    };
+    let (lexical, covered) = if total > 0.0 {
+        (item.words.score / (total * (K1 + 1.0)), item.words.covered / total)
+    } else {
+        (0.0, 0.0)
+    };
+    let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(known.shopper, v));
+    let popularity =
+        if known.whole.popularity > 0.0 { item.popularity.ln_1p() / known.whole.popularity.ln_1p() } else { 0.0 };
+    let together = known.shopper.together(item.id);
+    for (dimension, weight) in DIMENSIONS.into_iter().zip(weights) {
+        let value = match dimension {
+            Dimension::Relevance => {
+                weights::LEXICAL * lexical
+                    + weights::COVERED * covered
+                    + cosine(known.vector) * (weights::DENSE + weights::UNCOVERED * (1.0 - covered))
+            }
+            Dimension::Taste => near(Shopper::taste),
+            Dimension::Session => near(Shopper::session),
+            Dimension::Popularity => popularity,
+            Dimension::Together => together / (together + weights::TOGETHER_HALF),
+            Dimension::Context | Dimension::Rules => 0.0,
+        };
+        parts.set(dimension, weight * value);
+    }
+    parts
+}
+
+impl Question {
+    /// The same by a trained ranker: the terms of its sum.
+    fn trained(&self, trained: &Trained, item: &Item) -> Parts {
+        let known = self.known(&trained.closeness, trained.at);
+        let values = trained.ranker.values(&feature::of(&known, item, Learnt::default()));
         let mut parts = Parts::default();
-        let cosine = |vector: Option<&[f32]>| match (vector, &item.vector) {
-            (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
-            _ => 0.0,
-        };
-        let (lexical, covered) = if self.total > 0.0 {
-            (item.words.score / (self.total * (K1 + 1.0)), item.words.covered / self.total)
-        } else {
-            (0.0, 0.0)
-        };
-        let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(&self.shopper, v));
-        let popularity =
-            if self.whole.popularity > 0.0 { item.popularity.ln_1p() / self.whole.popularity.ln_1p() } else { 0.0 };
-        let together = self.shopper.together(item.id);
-        for (dimension, weight) in DIMENSIONS.into_iter().zip(self.weights) {
-            let value = match dimension {
-                Dimension::Relevance => {
-                    weights::LEXICAL * lexical
-                        + weights::COVERED * covered
-                        + cosine(self.vector.as_deref()) * (weights::DENSE + weights::UNCOVERED * (1.0 - covered))
-                }
-                Dimension::Taste => near(Shopper::taste),
-                Dimension::Session => near(Shopper::session),
-                Dimension::Popularity => popularity,
-                Dimension::Together => together / (together + weights::TOGETHER_HALF),
-                Dimension::Context | Dimension::Rules => 0.0,
-            };
-            parts.set(dimension, weight * value);
+        for ((dimension, value), gate) in DIMENSIONS.into_iter().zip(values).zip(trained.gates) {
+            parts.set(dimension, f64::from(gate * value));
         }
         parts
+    }
+}
+
+/// The moment that a call is for: the caller's, but no later than the newest event, from which decay and windows count.
+fn moment(at: Option<f64>, newest: Option<f64>) -> f64 {
+    match (at, newest) {
+        (Some(at), Some(newest)) => at.min(newest),
+        (at, newest) => newest.or(at).unwrap_or(0.0),
     }
 }
 

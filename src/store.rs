@@ -24,6 +24,8 @@ pub enum Scope {
 pub struct Whole {
     /// The largest popularity of an item.
     pub popularity: f64,
+    /// How many shoppers there are.
+    pub shoppers: f64,
     /// The mean of the items' vectors; empty where none is kept.
     pub mean: Vec<f32>,
     /// The newest event, in seconds since 1970-01-01 UTC; `None` without events.
@@ -41,6 +43,10 @@ pub struct Item {
     pub vector: Option<Vec<f32>>,
     /// Its popularity, as refreshed: kind-weighted shoppers, newer ones counting more.
     pub popularity: f64,
+    /// How many shoppers its events are of.
+    pub shoppers: f64,
+    /// Its newest event, in seconds since 1970-01-01 UTC.
+    pub last: Option<f64>,
 }
 
 /// Answers the engine's questions.

@@ -34,6 +34,8 @@ pub struct SearchOptions {
     pub candidates: usize,
     /// How many rows of the ranking are passed over, 0 to 10,000. Default: 0.
     pub offset: usize,
+    /// The ranker to rank by, 0 for the fixed weights; default: the one that is deployed.
+    pub ranker: Option<i64>,
 }
 
 impl Default for SearchOptions {
@@ -45,6 +47,7 @@ impl Default for SearchOptions {
             sources: vec![Source::Lexical, Source::Dense, Source::Together],
             candidates: 500,
             offset: 0,
+            ranker: None,
         }
     }
 }

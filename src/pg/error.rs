@@ -114,6 +114,18 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_UNDEFINED_OBJECT,
             format!("SELECT events FROM persona.catalogs WHERE items = '{items}'::regclass shows what was added."),
         ),
+        Error::NoRanker { relation, .. } => (
+            ERRCODE_UNDEFINED_OBJECT,
+            format!("SELECT * FROM persona.rankers WHERE items = '{relation}'::regclass lists them."),
+        ),
+        Error::RankerWeights { .. } => (
+            ERRCODE_DATA_CORRUPTED,
+            "Train again: SELECT * FROM persona.train(items); persona.deploy(items, NULL) ranks without it meanwhile.".into(),
+        ),
+        Error::TooLittle { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "Add behaviour tables with persona.add_events, refresh, and train once a few hundred shoppers came back.".into(),
+        ),
         Error::Cancelled => (ERRCODE_QUERY_CANCELED, none()),
         Error::Internal(_) => (ERRCODE_INTERNAL_ERROR, none()),
     }

@@ -19,10 +19,12 @@ mod history;
 mod identity;
 mod interrupt;
 mod query_cache;
+mod ranker;
 mod refresh;
 mod session;
 mod spi;
 mod store;
+mod training;
 mod tsvector;
 mod vector;
 
@@ -31,6 +33,7 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!("../../sql/learn.sql", name = "learn", requires = [api::train::train, api::rankers::deploy]);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

@@ -243,7 +243,7 @@ impl<'a> Refresh<'a> {
         let Some(events) = self.events()? else { return Ok(0) };
         // A pair in the map takes some 48 bytes; half of the memory is for it, half for what is made of it.
         let most = (guc::MAINTENANCE_MEMORY.get() as usize * 1024 / 96).max(1000);
-        let mut pairs = Pairs::new(Settings { most, min_shoppers: self.min_shoppers()?, ..weights::PAIRS });
+        let mut pairs = Pairs::new(Settings { most, min_shoppers: min_shoppers(self.catalog)?, ..weights::PAIRS });
         let sql = format!(
             "SELECT s.shopper, s.id, s.weight FROM ({events}) s WHERE s.weight > 0 ORDER BY s.shopper, s.at, s.id"
         );
@@ -279,19 +279,27 @@ impl<'a> Refresh<'a> {
         Ok(rows.len() as i64)
     }
 
-    /// Fewest shoppers of a pair: where row-level security guards the events, one shopper's pair would show through.
-    fn min_shoppers(&self) -> Result<u32> {
-        let guarded = self.catalog.events.iter().map(|e| {
-            let sql = "SELECT relrowsecurity FROM pg_class WHERE oid = $1";
-            spi::first(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(e.relation))], |row| row.need::<bool>(1))
-        });
-        let guarded = guarded.collect::<Result<Vec<_>>>()?.into_iter().any(|g| g == Some(true));
-        Ok(self.catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
-    }
-
-    /// All behaviour as `(id, shopper, at, kind, weight)`, as the catalog's owner sees it; `None` without tables.
     fn events(&self) -> Result<Option<String>> {
-        let c = self.catalog;
+        behaviour(self.catalog, false)
+    }
+}
+
+/// Fewest shoppers of a pair: where row-level security guards the events, one shopper's pair would show through.
+pub fn min_shoppers(catalog: &Catalog) -> Result<u32> {
+    let guarded = catalog.events.iter().map(|e| {
+        let sql = "SELECT relrowsecurity FROM pg_class WHERE oid = $1";
+        spi::first(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(e.relation))], |row| row.need::<bool>(1))
+    });
+    let guarded = guarded.collect::<Result<Vec<_>>>()?.into_iter().any(|g| g == Some(true));
+    Ok(catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
+}
+
+/// SQL of all behaviour as `(id, shopper, at, kind, weight)`, to be read as the catalog's owner; `None` without tables.
+///
+/// With `all`, rows whose item the catalog does not know are there as well, their id NULL, and `item` (whether the row
+/// names one), query, session, position, dwell (seconds) and context (jsonb) follow.
+pub fn behaviour(catalog: &Catalog, all: bool) -> Result<Option<String>> {
+        let c = catalog;
         let mut parts = Vec::new();
         for source in &c.events {
             source.check()?;
@@ -310,13 +318,33 @@ impl<'a> Refresh<'a> {
                 names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
                 weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
             }
+            let column = |name: &Option<String>, cast: &str| {
+                name.as_ref().map_or_else(|| format!("NULL::{cast}"), |n| format!("e.{}::{cast}", ident(n)))
+            };
+            let more = if all {
+                let context: Vec<String> =
+                    source.context.iter().map(|n| format!("{}, e.{}", companion::literal(n), ident(n))).collect();
+                format!(
+                    ", e.{item} IS NOT NULL AS item, {query} AS query, {session} AS session, {position} AS position,
+                     {dwell} / 1000 AS dwell, jsonb_strip_nulls(jsonb_build_object({context})) AS context",
+                    item = ident(&source.item_id),
+                    query = column(&source.query, "text"),
+                    session = column(&source.session, "text"),
+                    position = column(&source.position, "int"),
+                    dwell = column(&source.dwell_ms, "float8"),
+                    context = context.join(", "),
+                )
+            } else {
+                String::new()
+            };
             parts.push(format!(
                 "SELECT c.id, e.{user}::text AS shopper, e.{at}::timestamptz AS at,
                     CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END AS kind,
-                    (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight
-                 FROM {events} e JOIN {companion} c ON c.key {equal} e.{item}
+                    (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight{more}
+                 FROM {events} e {join} {companion} c ON c.key {equal} e.{item}
                  CROSS JOIN LATERAL (SELECT {word}) w(word)
                  WHERE isfinite(e.{at}) AND e.{user} IS NOT NULL",
+                join = if all { "LEFT JOIN" } else { "JOIN" },
                 user = ident(&source.user_id),
                 at = ident(&source.at),
                 events = source.name,
@@ -327,7 +355,6 @@ impl<'a> Refresh<'a> {
             ));
         }
         Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
-    }
 }
 
 /// An item whose vector is missing, of an older text, or of another model (`$1`).

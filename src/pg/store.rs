@@ -113,7 +113,7 @@ impl<'a> PgStore<'a> {
         }
         let _owner = Owner::of(self.catalog.owner());
         let sql = format!(
-            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers, s.last
              FROM {} c LEFT JOIN {} s ON s.id OPERATOR(pg_catalog.=) c.id WHERE c.key {} $1",
             self.catalog.companion, self.catalog.stats, self.catalog.key_equal
         );
@@ -224,12 +224,13 @@ impl Store for PgStore<'_> {
 
     fn whole(&self) -> Result<Whole> {
         let _owner = self.owner();
-        let sql = format!("SELECT s.popularity, s.last, s.mean FROM {} s WHERE s.id = 0", self.catalog.stats);
+        let sql = format!("SELECT s.popularity, s.last, s.mean, s.shoppers FROM {} s WHERE s.id = 0", self.catalog.stats);
         let whole = spi::first(Mode::Read, &sql, &[], |row| {
             Ok(Whole {
                 popularity: f64::from(row.need::<f32>(1)?),
                 newest: row.get(2).map(seconds),
                 mean: row.get(3).unwrap_or_default(),
+                shoppers: row.need::<i64>(4)? as f64,
             })
         })?;
         Ok(whole.unwrap_or_default())
@@ -367,7 +368,7 @@ impl Store for PgStore<'_> {
     fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>> {
         let _owner = self.owner();
         let sql = format!(
-            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers, s.last
              FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE c.id = ANY ($1)",
             self.catalog.companion, self.catalog.stats
         );
@@ -377,7 +378,7 @@ impl Store for PgStore<'_> {
 }
 
 impl PgStore<'_> {
-    /// Columns id, lexemes, length, embedding, popularity, model.
+    /// Columns id, lexemes, length, embedding, popularity, model, shoppers, last.
     fn read_item(&self, row: &spi::Row, halfvec: pg_sys::Oid, words: &Bm25) -> Result<Item> {
         row.check(2, pg_sys::TSVECTOROID)?;
         row.check(4, halfvec)?;
@@ -393,6 +394,8 @@ impl PgStore<'_> {
             // SAFETY: the column is a halfvec.
             vector: row.datum(4).filter(|_| same).map(|datum| unsafe { vector::read_halfvec(datum) }),
             popularity: f64::from(row.get::<f32>(5).unwrap_or(0.0)),
+            shoppers: row.get::<i64>(7).unwrap_or(0) as f64,
+            last: row.get(8).map(seconds),
         })
     }
 

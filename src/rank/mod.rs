@@ -1,3 +1,5 @@
 //! Order: from what is known of an item to its explained score.
 
+pub mod feature;
+pub mod network;
 pub mod weights;

@@ -4,7 +4,7 @@ use super::super::identity;
 use super::super::interrupt::Backend;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::PgStore;
-use super::super::{catalog, companion, session};
+use super::super::{catalog, companion, ranker, session};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::control::Control;
@@ -127,7 +127,10 @@ pub fn find<T>(
         options,
     };
     let control = Backend;
-    let question = Question::ask(&store, &request, vector)?;
+    let mut question = Question::ask(&store, &request, vector)?;
+    if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
+        question = question.rank_by(ranker, &request);
+    }
     let scope = store.scope()?;
     let ranked = search::search(&store, &request, &question, &scope, &control)?;
     // Rows are fetched until k are there: one may have gone since its words were kept (a view's, say).

@@ -2,7 +2,7 @@
 
 use super::super::error::door;
 use super::super::store::PgStore;
-use super::super::{catalog, identity};
+use super::super::{catalog, identity, ranker};
 use super::found::{Context, query_vector};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
@@ -69,7 +69,11 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     };
     let (guarded, question) = {
         let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
-        (store.is_guarded(), Question::ask(&store, &request, vector)?)
+        let mut question = Question::ask(&store, &request, vector)?;
+        if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
+            question = question.rank_by(ranker, &request);
+        }
+        (store.is_guarded(), question)
     };
     let key = std::ffi::CString::new(catalog.key.as_str())
         .map_err(|_| crate::error::Error::Internal("a column's name holds a zero byte".into()))?;

@@ -1,0 +1,3 @@
+//! Figures: how sure they are.
+
+pub mod interval;

@@ -1,0 +1,407 @@
+//! Training inside Postgres: reads the behaviour as the catalog's owner, lets `learn` do the work, keeps the ranker.
+
+use super::catalog::Catalog;
+use super::companion::{self, ident};
+use super::history::seconds;
+use super::identity::{self, Acting};
+use super::interrupt::Backend;
+use super::ranker::{self, Fresh};
+use super::spi::{self, Arg, Mode};
+use super::store::PgStore;
+use super::{guc, refresh, session};
+use crate::catalog::filter::Filter;
+use crate::catalog::options::{SearchOptions, from_object};
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::event::Kind;
+use crate::learn::log::{Cleaned, Log, Logged};
+use crate::learn::plan::{self, Cut, Drawn, Shop, Verdict};
+use crate::learn::sample::{Lists, Texts, Untaught};
+use crate::learn::train;
+use crate::rank::feature::{self, Known, Learnt};
+use crate::rank::network::{HEADS, Head, Ranker};
+use crate::rank::weights;
+use crate::retrieve::together;
+use crate::search;
+use crate::store::{Item, Store};
+use pgrx::pg_sys;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// When a trained ranker is deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deploy {
+    /// Where it is surely better on held-out behaviour.
+    Better,
+    /// Whatever the outcome.
+    Always,
+    /// By a call of `persona.deploy` only.
+    Never,
+}
+
+/// Options of `train`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Decides every draw: the same seed gives the same weights. Default: 1.
+    pub seed: u32,
+    /// Moments to train on, at most, 100 to 1,000,000. Default: 9,000.
+    pub samples: usize,
+    /// Passes over them, at most, 1 to 200. Default: 14.
+    pub epochs: usize,
+    /// When the outcome ranks: better, always, never. Default: better.
+    pub deploy: Deploy,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { seed: 1, samples: 9000, epochs: 14, deploy: Deploy::Better }
+    }
+}
+
+impl Options {
+    /// Reads options; an unknown key or a value out of range is an error.
+    pub fn read(options: &Value) -> Result<Options> {
+        let read: Options = from_object("options", options)?;
+        let range = |key: &str, ok: bool, range: &str| -> Result<()> {
+            let reason = format!("it has to be {range}");
+            if ok { Ok(()) } else { Err(Error::InvalidValue { place: "options".into(), key: key.into(), reason }) }
+        };
+        range("samples", (100..=1_000_000).contains(&read.samples), "from 100 to 1000000")?;
+        range("epochs", (1..=200).contains(&read.epochs), "from 1 to 200")?;
+        Ok(read)
+    }
+}
+
+/// What `train` says of an epoch.
+pub struct Row {
+    pub stage: &'static str,
+    pub epoch: i32,
+    pub loss: f64,
+    pub pointwise: Option<f64>,
+    pub search: Option<f64>,
+    pub recommend: Option<f64>,
+    pub seconds: f64,
+}
+
+/// Candidates of a training list that were not taken.
+const OTHERS: usize = 60;
+/// Baskets below which nothing can be learnt.
+const FEWEST: usize = 50;
+
+/// One training of a catalog's ranker, by its owner.
+pub struct Training<'a> {
+    catalog: &'a Catalog,
+    options: Options,
+    control: Backend,
+}
+
+impl<'a> Training<'a> {
+    /// Starts; a refresh or another training of the catalog is waited for.
+    pub fn new(catalog: &'a Catalog, options: Options) -> Result<Training<'a>> {
+        let _owner = Acting::as_owner(identity::extension_owner()?);
+        let items = Arg::of(pg_sys::Oid::from(catalog.items));
+        spi::first(Mode::Write, "SELECT 1 FROM persona.catalog WHERE items = $1 FOR UPDATE", &[items], |_| Ok(()))?;
+        Ok(Training { catalog, options, control: Backend })
+    }
+
+    /// Bytes that training may take.
+    fn memory() -> usize {
+        guc::MAINTENANCE_MEMORY.get() as usize * 1024
+    }
+
+    /// Trains, judges, keeps, and deploys where that is due.
+    pub fn run(&self) -> Result<Vec<Row>> {
+        let encoder = session::encoder(&self.catalog.model)?;
+        let identity = session::identity(&encoder);
+        let _owner = Acting::as_owner(self.catalog.owner());
+        let started = Instant::now();
+        let log = self.log()?;
+        let parent = ranker::deployed(self.catalog)?;
+        let trained = ranker::to_rank_by(self.catalog, None)?;
+        let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
+        let texts = ShopTexts { catalog: self.catalog, encoder };
+        let cut = self.cut(&log, &store, &texts, trained.as_deref())?;
+        pgrx::notice!(
+            "train of {}: {} lists of candidates in {:.1} s; propensities {}",
+            self.catalog.name,
+            cut.train.lists.len() + cut.validation.lists.len() + cut.test.lists.len(),
+            started.elapsed().as_secs_f64(),
+            if cut.looked.is_empty() { "are not known, every weight is 1" } else { "by position from the log" }
+        );
+        let (fitted, rows) = self.fit(&cut, trained.as_deref())?;
+        let verdicts = plan::judge(&fitted, &cut.test, u64::from(self.options.seed));
+        let fresh = Fresh {
+            ranker: &fitted,
+            parent,
+            options: serde_json::to_value(&self.options).unwrap_or_default(),
+            data: self.data(&log, &cut),
+            metrics: metrics(&verdicts),
+        };
+        let number = ranker::keep(self.catalog, fresh)?;
+        let better = plan::is_better(&verdicts);
+        let due = match self.options.deploy {
+            Deploy::Better => better,
+            Deploy::Always => true,
+            Deploy::Never => false,
+        };
+        if due {
+            ranker::deploy(self.catalog, Some(number))?;
+        }
+        for verdict in &verdicts {
+            pgrx::notice!("train of {}: {}", self.catalog.name, said(verdict));
+        }
+        let outcome = if due { "deployed" } else { "kept, not deployed" };
+        pgrx::notice!("train of {}: ranker {number} is {outcome}", self.catalog.name);
+        Ok(rows)
+    }
+
+    /// Draws the lists.
+    fn cut(&self, log: &Log, store: &PgStore, texts: &ShopTexts, trained: Option<&Ranker>) -> Result<Cut> {
+        let baskets = log.baskets().len();
+        if baskets < FEWEST {
+            let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
+            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+        }
+        let count = "SELECT pg_catalog.count(*) FROM ";
+        let items: i64 =
+            spi::first(Mode::Write, &format!("{count}{}", self.catalog.companion), &[], |row| row.need(1))?.unwrap_or(0);
+        let mean = store.whole()?.mean;
+        // A basket makes a list for each head; half of the memory is for them.
+        let fits = Self::memory() / 2 / (2 * (OTHERS + 8) * Lists::EACH);
+        let samples = self.options.samples.min(fits.max(100));
+        if samples < self.options.samples {
+            pgrx::notice!("{samples} samples of {} fit into persona.maintenance_memory", self.options.samples);
+        }
+        let most = (Self::memory() / 192).max(1000);
+        let min_shoppers = refresh::min_shoppers(self.catalog)?;
+        let before = |known: &Known, item: &Item, head: Head| before(trained, known, item, head);
+        let shop = Shop {
+            log,
+            store,
+            texts,
+            items: items as f64,
+            mean: &mean,
+            pairs: together::Settings { most, min_shoppers, ..weights::PAIRS },
+            before: &before,
+        };
+        let history = guc::HISTORY_LIMIT.get().max(1) as usize;
+        let drawn = Drawn { samples, others: OTHERS, history, seed: u64::from(self.options.seed) };
+        let cut = plan::cut(&shop, &Untaught, drawn, &self.control)?;
+        if cut.train.lists.is_empty() || cut.validation.lists.is_empty() {
+            let found = format!("{} lists of candidates with something taken", cut.train.lists.len());
+            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+        }
+        Ok(cut)
+    }
+
+    /// Fits the networks; a NOTICE and a row for each epoch.
+    fn fit(&self, cut: &Cut, trained: Option<&Ranker>) -> Result<(Ranker, Vec<Row>)> {
+        let mut rows = Vec::new();
+        let mut last = Instant::now();
+        let settings = train::Settings { epochs: self.options.epochs, ..train::Settings::default() };
+        let mut tell = |epoch: &train::Epoch| {
+            let known = |n: f64| n.is_finite().then_some(n);
+            let row = Row {
+                stage: "ranker",
+                epoch: epoch.epoch as i32,
+                loss: f64::from(epoch.loss.listwise),
+                pointwise: Some(f64::from(epoch.loss.pointwise)),
+                search: known(epoch.ndcg[Head::Answer as usize]),
+                recommend: known(epoch.ndcg[Head::Want as usize]),
+                seconds: last.elapsed().as_secs_f64(),
+            };
+            last = Instant::now();
+            pgrx::notice!(
+                "train of {}: epoch {}: loss {:.4}, validation NDCG@10 search {:.4}, recommend {:.4}, {:.1} s",
+                self.catalog.name,
+                row.epoch,
+                row.loss,
+                epoch.ndcg[0],
+                epoch.ndcg[1],
+                row.seconds
+            );
+            rows.push(row);
+        };
+        let seed = u64::from(self.options.seed);
+        let (fitted, _) = plan::fit(cut, trained.cloned(), settings, seed, &self.control, &mut tell)?;
+        Ok((fitted, rows))
+    }
+
+    /// The behaviour, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
+    fn log(&self) -> Result<Log> {
+        let Some(events) = refresh::behaviour(self.catalog, true)? else {
+            let found = "no behaviour table".to_owned();
+            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+        };
+        let count = format!("SELECT count(*) FROM ({events}) s");
+        let total: i64 = spi::first(Mode::Write, &count, &[], |row| row.need(1))?.unwrap_or(0);
+        let each = size_of::<Logged>() * 2;
+        let parts = (total as usize * each).div_ceil((Self::memory() / 4).max(1)).max(1);
+        if parts > 1 {
+            pgrx::notice!("one shopper of {parts} is read, to stay within persona.maintenance_memory");
+        }
+        let sql = format!(
+            "SELECT s.shopper, s.id, s.at, s.kind, s.weight, s.query, s.session, s.position, s.dwell, s.item FROM ({events}) s
+             WHERE abs(hashtext(s.shopper)::bigint) % $1 = 0 ORDER BY s.shopper COLLATE \"C\", s.at, s.id"
+        );
+        let mut reader = Reader::default();
+        spi::stream(&sql, &[Arg::of(parts as i64)], 4096, |rows| {
+            for row in rows {
+                reader.read(row)?;
+            }
+            self.control.check()
+        })?;
+        reader.cleaned.sampled = (total as u64).saturating_sub(reader.cleaned.read);
+        Ok(Log::new(reader.events, reader.queries, reader.cleaned))
+    }
+
+    /// What a ranker was trained on, for its row.
+    fn data(&self, log: &Log, cut: &Cut) -> Value {
+        let times = || log.events.iter().map(|e| e.at);
+        let moment = |at: f64| {
+            let sql = "SELECT to_timestamp($1)::text";
+            spi::first(Mode::Write, sql, &[Arg::of(at)], |row| row.need::<String>(1)).ok().flatten()
+        };
+        let c = log.cleaned;
+        json!({
+            "from": moment(times().fold(f64::INFINITY, f64::min)),
+            "to": moment(times().fold(f64::NEG_INFINITY, f64::max)),
+            "samples_from": moment(plan::first(log)),
+            "rows": log.events.len(),
+            "shoppers": log.shoppers().len(),
+            "read": c.read,
+            "orphans": c.orphans,
+            "duplicates": c.duplicates,
+            "robots": c.robots,
+            "left_out": c.sampled,
+            "lists": {"train": cut.train.lists.len(), "validation": cut.validation.lists.len(), "test": cut.test.lists.len()},
+            "propensities": if cut.looked.is_empty() { Value::from("not known: every weight is 1") } else { json!(cut.looked) },
+        })
+    }
+}
+
+/// The score of the ranking to beat: of a ranker, or of the fixed weights.
+fn before(trained: Option<&Ranker>, known: &Known, item: &Item, head: Head) -> f32 {
+    match trained {
+        None => {
+            let words = (head == Head::Answer).then_some(known.words.terms.len());
+            search::untrained(known, item, &search::fixed(words, &SearchOptions::default())).score()
+        }
+        Some(ranker) => {
+            let gates = ranker.gates(head, &feature::call(known));
+            let values = ranker.values(&feature::of(known, item, Learnt::default()));
+            gates.iter().zip(values).map(|(g, v)| g * v).sum()
+        }
+    }
+}
+
+fn name(head: Head) -> &'static str {
+    match head {
+        Head::Answer => "search",
+        Head::Want => "recommend",
+    }
+}
+
+fn said(verdict: &Verdict) -> String {
+    let gain = verdict.gain.map_or(String::new(), |g| format!(" ({:+.4}, 95 % {:+.4} to {:+.4})", g.value, g.low, g.high));
+    format!("{}: held-out NDCG@10 {:.4} before, {:.4} now{gain}", name(verdict.head), verdict.before, verdict.after)
+}
+
+fn metrics(verdicts: &[Verdict]) -> Value {
+    let one = |v: &Verdict| {
+        json!({"lists": v.lists, "before": v.before, "after": v.after,
+            "gain": v.gain.map(|g| json!({"value": g.value, "low": g.low, "high": g.high}))})
+    };
+    let of = |head: Head| verdicts.iter().find(|v| v.head == head).map(one);
+    Value::Object(HEADS.into_iter().filter_map(|h| Some((name(h).to_owned(), of(h)?))).collect())
+}
+
+/// Rows of the behaviour tables as they come.
+#[derive(Default)]
+struct Reader {
+    events: Vec<Logged>,
+    queries: Vec<String>,
+    numbers: HashMap<String, u32>,
+    sessions: HashMap<String, u32>,
+    shopper: Option<String>,
+    shoppers: u32,
+    cleaned: Cleaned,
+}
+
+impl Reader {
+    fn read(&mut self, row: &spi::Row) -> Result<()> {
+        self.cleaned.read += 1;
+        let shopper: Option<String> = row.get(1);
+        if shopper != self.shopper {
+            self.shoppers += 1;
+            self.shopper = shopper;
+            self.sessions.clear();
+        }
+        let item: Option<i64> = row.get(2);
+        if item.is_none() && row.need::<bool>(10)? {
+            self.cleaned.orphans += 1;
+            return Ok(());
+        }
+        let kind: String = row.need(4)?;
+        let kind = Kind::ALL.into_iter().find(|k| k.name() == kind).unwrap_or(Kind::View);
+        let query = row.get::<String>(6).map(|q| q.trim().to_owned()).filter(|q| !q.is_empty());
+        let query = query.map_or(0, |text| {
+            let next = self.queries.len() as u32 + 1;
+            let number = *self.numbers.entry(text.clone()).or_insert(next);
+            if number == next {
+                self.queries.push(text);
+            }
+            number
+        });
+        let session = row.get::<String>(7).map_or(0, |text| {
+            let next = self.sessions.len() as u32 + 1;
+            *self.sessions.entry(text).or_insert(next)
+        });
+        self.events.push(Logged {
+            shopper: self.shoppers,
+            item: item.unwrap_or(0),
+            at: seconds(row.need(3)?),
+            kind,
+            weight: row.need::<f64>(5)? as f32,
+            query,
+            session,
+            position: row.get::<i32>(8).map_or(0, |p| p.clamp(0, i32::from(u16::MAX)) as u16),
+            dwell: row.get::<f64>(9).map_or(0.0, |d| d.max(0.0) as f32),
+        });
+        Ok(())
+    }
+}
+
+/// Titles and query vectors for the samples.
+struct ShopTexts<'a> {
+    catalog: &'a Catalog,
+    encoder: Arc<crate::embed::Encoder>,
+}
+
+impl Texts for ShopTexts<'_> {
+    fn titles(&self, items: &[i64]) -> Result<HashMap<i64, String>> {
+        let c = self.catalog;
+        let named = std::iter::once(&c.title).chain(&c.brand).chain(&c.category);
+        let named: Vec<String> = named.map(|n| format!("i.{}::text", ident(n))).collect();
+        let sql = format!(
+            "SELECT c.id, left({}, 1000) FROM {} c JOIN {} i ON i.{} {} c.key WHERE c.id = ANY ($1)",
+            companion::plain(&format!("concat_ws(' ', {})", named.join(", "))),
+            c.companion,
+            c.name,
+            ident(&c.key),
+            c.key_equal
+        );
+        let rows =
+            spi::query(Mode::Write, &sql, &[Arg::of(items.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn embed(&self, query: &str) -> Result<Arc<[f32]>> {
+        session::embed_query(&self.encoder, query)
+    }
+}
