@@ -134,11 +134,8 @@ pub fn untrained(known: &Known, item: &Item, weights: &[f64; DIMENSIONS.len()]) 
         (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
         _ => 0.0,
     };
-    let (lexical, covered) = if total > 0.0 {
-        (item.words.score / (total * (K1 + 1.0)), item.words.covered / total)
-    } else {
-        (0.0, 0.0)
-    };
+    let (lexical, covered) =
+        if total > 0.0 { (item.words.score / (total * (K1 + 1.0)), item.words.covered / total) } else { (0.0, 0.0) };
     let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(known.shopper, v));
     let popularity =
         if known.whole.popularity > 0.0 { item.popularity.ln_1p() / known.whole.popularity.ln_1p() } else { 0.0 };

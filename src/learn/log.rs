@@ -87,7 +87,11 @@ impl Log {
     /// Cleans rows and puts them in order.
     pub fn new(mut events: Vec<Logged>, queries: Vec<String>, mut cleaned: Cleaned) -> Log {
         events.sort_by(|a, b| {
-            a.shopper.cmp(&b.shopper).then(a.at.total_cmp(&b.at)).then(a.item.cmp(&b.item)).then(a.kind.cmp_name(b.kind))
+            a.shopper
+                .cmp(&b.shopper)
+                .then(a.at.total_cmp(&b.at))
+                .then(a.item.cmp(&b.item))
+                .then(a.kind.cmp_name(b.kind))
         });
         let before = events.len();
         events.dedup_by(|b, a| {

@@ -5,10 +5,13 @@
 //! with `adam`; `plan` says in which order, and what is held out.
 
 pub mod adam;
+pub mod encoder;
 pub mod log;
 pub mod loss;
+pub mod matrix;
 pub mod past;
 pub mod plan;
 pub mod propensity;
 pub mod sample;
+pub mod table;
 pub mod train;

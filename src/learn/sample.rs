@@ -157,10 +157,10 @@ impl Maker<'_> {
         queries.dedup();
         let history = self.cut(basket.history(self.log, self.settings.history), random);
         if queries.is_empty() {
-            self.from_title(basket, rows, &history, random, lists)?;
+            self.by_title(basket, rows, &history, random, lists)?;
         }
         for query in queries {
-            self.from_query(rows, query, &history, random, lists)?;
+            self.by_query(rows, query, &history, random, lists)?;
         }
         self.wanted(basket, rows, &history, random, lists)
     }
@@ -196,7 +196,7 @@ impl Maker<'_> {
     }
 
     /// One or two words of the title of something that was taken.
-    fn from_title(
+    fn by_title(
         &self,
         basket: &Basket,
         rows: &[Logged],
@@ -246,7 +246,8 @@ impl Maker<'_> {
         // Of the basket, what answers the query: it holds every word.
         let answers = |item: &Item| item.words.covered >= words.total() * 0.999;
         let label = |item: &Item| if answers(item) { taken.get(&item.id).copied().unwrap_or(0.0) } else { 0.0 };
-        let ask = Ask { head: Head::Answer, words: &words, vector: Some(&vector), at: basket.at, shopper: rows[0].shopper };
+        let ask =
+            Ask { head: Head::Answer, words: &words, vector: Some(&vector), at: basket.at, shopper: rows[0].shopper };
         self.push(&ask, &shopper, history, &ids, label, lists)
     }
 
@@ -257,7 +258,7 @@ impl Maker<'_> {
     }
 
     /// A query that the shopper typed: what was shown or could have been, and what was taken after it.
-    fn from_query(
+    fn by_query(
         &self,
         rows: &[Logged],
         query: u32,

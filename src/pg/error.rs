@@ -120,11 +120,13 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
         ),
         Error::RankerWeights { .. } => (
             ERRCODE_DATA_CORRUPTED,
-            "Train again: SELECT * FROM persona.train(items); persona.deploy(items, NULL) ranks without it meanwhile.".into(),
+            "Train again: SELECT * FROM persona.train(items); persona.deploy(items, NULL) ranks without it meanwhile."
+                .into(),
         ),
         Error::TooLittle { .. } => (
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "Add behaviour tables with persona.add_events, refresh, and train once a few hundred shoppers came back.".into(),
+            "Add behaviour tables with persona.add_events, refresh, and train once a few hundred shoppers came back."
+                .into(),
         ),
         Error::Cancelled => (ERRCODE_QUERY_CANCELED, none()),
         Error::Internal(_) => (ERRCODE_INTERNAL_ERROR, none()),

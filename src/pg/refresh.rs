@@ -299,45 +299,45 @@ pub fn min_shoppers(catalog: &Catalog) -> Result<u32> {
 /// With `all`, rows whose item the catalog does not know are there as well, their id NULL, and `item` (whether the row
 /// names one), query, session, position, dwell (seconds) and context (jsonb) follow.
 pub fn behaviour(catalog: &Catalog, all: bool) -> Result<Option<String>> {
-        let c = catalog;
-        let mut parts = Vec::new();
-        for source in &c.events {
-            source.check()?;
-            let kinds = source.kinds()?;
-            let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
-            let word = source
-                .kind
-                .as_ref()
-                .map_or_else(|| format!("{}::text", companion::literal(&fixed)), |k| format!("e.{}::text", ident(k)));
-            // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
-            let mut names = String::new();
-            let mut weights = String::new();
-            let own = kinds.words().map(|(word, kind, weight)| (companion::literal(word), kind, weight));
-            let ours = Kind::ALL.into_iter().map(|kind| (companion::literal(kind.name()), kind, kind.weight()));
-            for (word, kind, weight) in own.chain(ours) {
-                names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
-                weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
-            }
-            let column = |name: &Option<String>, cast: &str| {
-                name.as_ref().map_or_else(|| format!("NULL::{cast}"), |n| format!("e.{}::{cast}", ident(n)))
-            };
-            let more = if all {
-                let context: Vec<String> =
-                    source.context.iter().map(|n| format!("{}, e.{}", companion::literal(n), ident(n))).collect();
-                format!(
-                    ", e.{item} IS NOT NULL AS item, {query} AS query, {session} AS session, {position} AS position,
+    let c = catalog;
+    let mut parts = Vec::new();
+    for source in &c.events {
+        source.check()?;
+        let kinds = source.kinds()?;
+        let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
+        let word = source
+            .kind
+            .as_ref()
+            .map_or_else(|| format!("{}::text", companion::literal(&fixed)), |k| format!("e.{}::text", ident(k)));
+        // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
+        let mut names = String::new();
+        let mut weights = String::new();
+        let own = kinds.words().map(|(word, kind, weight)| (companion::literal(word), kind, weight));
+        let ours = Kind::ALL.into_iter().map(|kind| (companion::literal(kind.name()), kind, kind.weight()));
+        for (word, kind, weight) in own.chain(ours) {
+            names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
+            weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
+        }
+        let column = |name: &Option<String>, cast: &str| {
+            name.as_ref().map_or_else(|| format!("NULL::{cast}"), |n| format!("e.{}::{cast}", ident(n)))
+        };
+        let more = if all {
+            let context: Vec<String> =
+                source.context.iter().map(|n| format!("{}, e.{}", companion::literal(n), ident(n))).collect();
+            format!(
+                ", e.{item} IS NOT NULL AS item, {query} AS query, {session} AS session, {position} AS position,
                      {dwell} / 1000 AS dwell, jsonb_strip_nulls(jsonb_build_object({context})) AS context",
-                    item = ident(&source.item_id),
-                    query = column(&source.query, "text"),
-                    session = column(&source.session, "text"),
-                    position = column(&source.position, "int"),
-                    dwell = column(&source.dwell_ms, "float8"),
-                    context = context.join(", "),
-                )
-            } else {
-                String::new()
-            };
-            parts.push(format!(
+                item = ident(&source.item_id),
+                query = column(&source.query, "text"),
+                session = column(&source.session, "text"),
+                position = column(&source.position, "int"),
+                dwell = column(&source.dwell_ms, "float8"),
+                context = context.join(", "),
+            )
+        } else {
+            String::new()
+        };
+        parts.push(format!(
                 "SELECT c.id, e.{user}::text AS shopper, e.{at}::timestamptz AS at,
                     CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END AS kind,
                     (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight{more}
@@ -353,8 +353,8 @@ pub fn behaviour(catalog: &Catalog, all: bool) -> Result<Option<String>> {
                 item = ident(&source.item_id),
                 view = Kind::View.weight(),
             ));
-        }
-        Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
+    }
+    Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
 }
 
 /// An item whose vector is missing, of an older text, or of another model (`$1`).

@@ -224,7 +224,8 @@ impl Store for PgStore<'_> {
 
     fn whole(&self) -> Result<Whole> {
         let _owner = self.owner();
-        let sql = format!("SELECT s.popularity, s.last, s.mean, s.shoppers FROM {} s WHERE s.id = 0", self.catalog.stats);
+        let sql =
+            format!("SELECT s.popularity, s.last, s.mean, s.shoppers FROM {} s WHERE s.id = 0", self.catalog.stats);
         let whole = spi::first(Mode::Read, &sql, &[], |row| {
             Ok(Whole {
                 popularity: f64::from(row.need::<f32>(1)?),

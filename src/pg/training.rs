@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::companion::{self, ident};
 use super::history::seconds;
 use super::identity::{self, Acting};
-use super::interrupt::Backend;
+use super::interrupt::{Backend, Silent};
 use super::ranker::{self, Fresh};
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
@@ -12,6 +12,7 @@ use super::{guc, refresh, session};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::{SearchOptions, from_object};
 use crate::control::Control;
+use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::event::Kind;
 use crate::learn::log::{Cleaned, Log, Logged};
@@ -27,6 +28,7 @@ use crate::store::{Item, Store};
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -124,7 +126,7 @@ impl<'a> Training<'a> {
         let parent = ranker::deployed(self.catalog)?;
         let trained = ranker::to_rank_by(self.catalog, None)?;
         let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
-        let texts = ShopTexts { catalog: self.catalog, encoder };
+        let texts = ShopTexts { catalog: self.catalog, encoder, queries: RefCell::default() };
         let cut = self.cut(&log, &store, &texts, trained.as_deref())?;
         pgrx::notice!(
             "train of {}: {} lists of candidates in {:.1} s; propensities {}",
@@ -169,7 +171,8 @@ impl<'a> Training<'a> {
         }
         let count = "SELECT pg_catalog.count(*) FROM ";
         let items: i64 =
-            spi::first(Mode::Write, &format!("{count}{}", self.catalog.companion), &[], |row| row.need(1))?.unwrap_or(0);
+            spi::first(Mode::Write, &format!("{count}{}", self.catalog.companion), &[], |row| row.need(1))?
+                .unwrap_or(0);
         let mean = store.whole()?.mean;
         // A basket makes a list for each head; half of the memory is for them.
         let fits = Self::memory() / 2 / (2 * (OTHERS + 8) * Lists::EACH);
@@ -308,7 +311,8 @@ fn name(head: Head) -> &'static str {
 }
 
 fn said(verdict: &Verdict) -> String {
-    let gain = verdict.gain.map_or(String::new(), |g| format!(" ({:+.4}, 95 % {:+.4} to {:+.4})", g.value, g.low, g.high));
+    let gain =
+        verdict.gain.map_or(String::new(), |g| format!(" ({:+.4}, 95 % {:+.4} to {:+.4})", g.value, g.low, g.high));
     format!("{}: held-out NDCG@10 {:.4} before, {:.4} now{gain}", name(verdict.head), verdict.before, verdict.after)
 }
 
@@ -381,6 +385,7 @@ impl Reader {
 struct ShopTexts<'a> {
     catalog: &'a Catalog,
     encoder: Arc<crate::embed::Encoder>,
+    queries: RefCell<HashMap<String, Arc<[f32]>>>,
 }
 
 impl Texts for ShopTexts<'_> {
@@ -396,12 +401,16 @@ impl Texts for ShopTexts<'_> {
             ident(&c.key),
             c.key_equal
         );
-        let rows =
-            spi::query(Mode::Write, &sql, &[Arg::of(items.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?;
+        let rows = spi::query(Mode::Write, &sql, &[Arg::of(items.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?;
         Ok(rows.into_iter().collect())
     }
 
     fn embed(&self, query: &str) -> Result<Arc<[f32]>> {
-        session::embed_query(&self.encoder, query)
+        if let Some(known) = self.queries.borrow().get(query) {
+            return Ok(known.clone());
+        }
+        let vector: Arc<[f32]> = session::embed(&self.encoder, &[query], Role::Query, &Silent)?.into();
+        self.queries.borrow_mut().insert(query.to_owned(), vector.clone());
+        Ok(vector)
     }
 }

@@ -11,7 +11,7 @@ use crate::shopper::Shopper;
 use crate::store::{Item, Whole};
 
 /// The features of an item: to which dimension each belongs, and its name. A ranker's weights name those they were made for.
-pub const ITEM: [(Dimension, &str); 32] = [
+pub const ITEM: [(Dimension, &str); 33] = [
     (Dimension::Relevance, "lexical"),
     (Dimension::Relevance, "covered"),
     (Dimension::Relevance, "cosine"),
@@ -26,6 +26,8 @@ pub const ITEM: [(Dimension, &str); 32] = [
     (Dimension::Taste, "taken_times"),
     (Dimension::Taste, "taken_lately"),
     (Dimension::Taste, "sequence"),
+    (Dimension::Taste, "sequence_most"),
+    (Dimension::Taste, "sequence_near"),
     (Dimension::Session, "near_session"),
     (Dimension::Session, "near_session_last"),
     (Dimension::Popularity, "popularity"),
@@ -43,7 +45,6 @@ pub const ITEM: [(Dimension, &str); 32] = [
     (Dimension::Together, "most"),
     (Dimension::Together, "most_log"),
     (Dimension::Context, "moment"),
-    (Dimension::Context, "moment_sharp"),
 ];
 
 /// The features of an item, in the order of [`ITEM`].
@@ -76,6 +77,10 @@ pub struct Known<'a> {
 pub struct Learnt {
     /// The shopper's vector by the item's.
     pub sequence: f32,
+    /// The nearest of the history by the item.
+    pub most: f32,
+    /// The history by the item, by attention.
+    pub near: f32,
     /// What the item is worth to anybody.
     pub bias: f32,
     /// The moment's vector by the item's.
@@ -92,22 +97,19 @@ pub fn of(known: &Known, item: &Item, learnt: Learnt) -> Features {
     let mut next = features.iter_mut();
     let mut put = |values: &[f32]| next.by_ref().zip(values).for_each(|(to, value)| *to = *value);
     put(&relevance(known, item));
-    put(&taste(known, item, learnt.sequence));
+    put(&taste(known, item, &learnt));
     let session = item.vector.as_deref().map(|v| known.shopper.near_session(v)).unwrap_or_default();
     put(&[session.soft as f32, session.last as f32]);
     put(&popularity(known.whole, item, learnt.bias));
     put(&together(known.shopper, item));
-    put(&[learnt.moment, learnt.moment * learnt.moment.abs()]);
+    put(&[learnt.moment]);
     features
 }
 
 fn relevance(known: &Known, item: &Item) -> [f32; 4] {
     let total = known.words.total();
-    let (lexical, covered) = if total > 0.0 {
-        (item.words.score / (total * (K1 + 1.0)), item.words.covered / total)
-    } else {
-        (0.0, 0.0)
-    };
+    let (lexical, covered) =
+        if total > 0.0 { (item.words.score / (total * (K1 + 1.0)), item.words.covered / total) } else { (0.0, 0.0) };
     let cosine = match (known.vector, &item.vector) {
         (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
         _ => 0.0,
@@ -115,7 +117,7 @@ fn relevance(known: &Known, item: &Item) -> [f32; 4] {
     [lexical as f32, covered as f32, cosine as f32, (cosine * (1.0 - covered)) as f32]
 }
 
-fn taste(known: &Known, item: &Item, sequence: f32) -> [f32; 10] {
+fn taste(known: &Known, item: &Item, learnt: &Learnt) -> [f32; 12] {
     let near = item.vector.as_deref().map(|v| known.shopper.near(v, known.closeness)).unwrap_or_default();
     let near = [near.soft, near.sharp, near.most, near.last, near.mean, near.asked].map(|n| n as f32);
     let before = known.shopper.before(item.id);
@@ -124,7 +126,7 @@ fn taste(known: &Known, item: &Item, sequence: f32) -> [f32; 10] {
     let taken = f32::from(before.is_some());
     let times = before.map_or(0.0, |b| log(b.weight));
     let lately = before.map_or(0.0, |_| (-days / weights::POPULARITY_DAYS).exp() as f32);
-    [soft, sharp, most, last, mean, asked, taken, times, lately, sequence]
+    [soft, sharp, most, last, mean, asked, taken, times, lately, learnt.sequence, learnt.most, learnt.near]
 }
 
 fn popularity(whole: &Whole, item: &Item, bias: f32) -> [f32; 5] {

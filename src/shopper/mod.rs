@@ -5,6 +5,8 @@
 //! candidate asks, the history answers), so that somebody who reads thrillers and repairs bicycles has both tastes
 //! instead of their mean. Vectors are compared from the catalog's mean: what all items share says nothing of a taste.
 
+pub mod sequence;
+
 use crate::event::{Event, Kind};
 use crate::linear::dot;
 use std::collections::{HashMap, HashSet};
@@ -229,7 +231,8 @@ impl Shopper {
     /// The cosine of a vector with each item of the history; 0 where an item has no vector.
     pub fn closeness(&self, vector: &[f32]) -> Vec<f64> {
         let length = self.length(vector);
-        let cosine = |t: &Taken| t.vector.as_ref().map_or(0.0, |other| (f64::from(dot(vector, other)) - t.offset) / length);
+        let cosine =
+            |t: &Taken| t.vector.as_ref().map_or(0.0, |other| (f64::from(dot(vector, other)) - t.offset) / length);
         self.taken.iter().map(cosine).collect()
     }
 
