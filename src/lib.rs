@@ -13,6 +13,7 @@ pub mod parts;
 mod pg;
 pub mod random;
 pub mod rank;
+pub mod recommend;
 pub mod retrieve;
 pub mod search;
 pub mod shopper;

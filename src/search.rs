@@ -6,13 +6,16 @@
 use crate::catalog::options::{SearchOptions, Source};
 use crate::control::Control;
 use crate::error::Result;
-use crate::linear::dot;
-use crate::parts::{DIMENSIONS, Dimension, Parts};
-use crate::rank::feature::{self, Known, Learnt};
+use crate::event::Event;
+use crate::parts::{DIMENSIONS, Parts};
+use crate::rank::feature::Known;
 use crate::rank::network::{Head, Ranker};
-use crate::rank::weights;
-use crate::retrieve::lexical::{Bm25, K1};
+use crate::rank::trained::Trained;
+use crate::rank::{fixed, weights};
+use crate::retrieve::fuse::Candidates;
+use crate::retrieve::lexical::Bm25;
 use crate::shopper::Shopper;
+use crate::shopper::sequence::{self, Reading};
 use crate::store::{Item, Scope, Store, Whole};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,18 +44,8 @@ pub struct Question {
     shopper: Shopper,
     whole: Whole,
     weights: [f64; DIMENSIONS.len()],
+    history: Vec<Event>,
     trained: Option<Trained>,
-}
-
-/// A ranker, and what it makes of the call.
-struct Trained {
-    ranker: Arc<Ranker>,
-    /// The gate of each dimension, times the caller's factor.
-    gates: [f32; DIMENSIONS.len()],
-    /// The query's closeness to each item of the history.
-    closeness: Vec<f64>,
-    /// The moment, in seconds since 1970.
-    at: f64,
 }
 
 /// An item with its place in the ranking explained.
@@ -73,9 +66,10 @@ impl Question {
         let words = query.map_or(Ok(Bm25::default()), |query| store.words(query))?;
         let whole = store.whole()?;
         let mut shopper = Shopper::default();
+        let mut history = Vec::new();
         if let Some(user_id) = request.user_id {
-            let events = store.history(user_id, request.at, request.session)?;
-            shopper = Shopper::new(&events, &weights::SHOPPER);
+            history = store.history(user_id, request.at, request.session)?;
+            shopper = Shopper::new(&history, &weights::SHOPPER);
             let items = shopper.items();
             if !items.is_empty() {
                 shopper.set_vectors(&store.vectors(&items)?, &whole.mean);
@@ -83,28 +77,8 @@ impl Question {
             }
         }
         let count = query.map(|_| words.terms.len());
-        let weights = fixed(count, &request.options);
-        Ok(Question { words, vector, shopper, whole, weights, trained: None })
-    }
-
-    /// The same question ranked by a ranker, whose gates this call opens.
-    pub fn rank_by(mut self, ranker: Arc<Ranker>, request: &Request) -> Question {
-        let asked = request.query.is_some_and(|q| !q.trim().is_empty());
-        let closeness = self.vector.as_deref().map(|v| self.shopper.closeness(v)).unwrap_or_default();
-        let at = moment(request.at, self.whole.newest);
-        let head = if asked { Head::Answer } else { Head::Want };
-        let call = feature::call(&self.known(&closeness, at));
-        let mut gates = ranker.gates(head, &call);
-        for (gate, dimension) in gates.iter_mut().zip(DIMENSIONS) {
-            *gate *= request.options.factor(dimension) as f32;
-        }
-        self.trained = Some(Trained { ranker, gates, closeness, at });
-        self
-    }
-
-    fn known<'a>(&'a self, closeness: &'a [f64], at: f64) -> Known<'a> {
-        let (words, shopper, whole) = (&self.words, &self.shopper, &self.whole);
-        Known { words, vector: self.vector.as_deref(), shopper, closeness, whole, at }
+        let weights = fixed::gates(count, |d| request.options.factor(d));
+        Ok(Question { words, vector, shopper, whole, weights, history, trained: None })
     }
 
     /// The query's words.
@@ -112,70 +86,75 @@ impl Question {
         &self.words
     }
 
+    /// Who asks.
+    pub fn shopper(&self) -> &Shopper {
+        &self.shopper
+    }
+
+    /// An item's popularity, 0 to 1.
+    pub fn popularity(&self, item: &Item) -> f64 {
+        fixed::popularity(&self.whole, item)
+    }
+
+    /// The same question ranked by a ranker, whose gates this call opens.
+    pub fn rank_by(mut self, store: &dyn Store, ranker: Arc<Ranker>, request: &Request) -> Result<Question> {
+        let asked = request.query.is_some_and(|q| !q.trim().is_empty());
+        // The hour is the caller's; gaps count to it, or to the newest event where that is older.
+        let moment = request.at.unwrap_or(self.whole.now);
+        let reading = match &ranker.encoder {
+            Some(encoder) => {
+                let steps = sequence::steps(&self.history, self.at(request));
+                let ids: Vec<i64> = steps.iter().map(|step| step.item).collect();
+                let own = if ids.is_empty() { HashMap::new() } else { store.learned(ranker.number, &ids)? };
+                encoder.read(&steps, |item| own.get(&item).cloned(), moment)
+            }
+            None => Reading::default(),
+        };
+        let head = if asked { Head::Answer } else { Head::Want };
+        let factor = |dimension| request.options.factor(dimension);
+        let known = Known { at: self.at(request), ..self.known() };
+        let trained = Trained::open(ranker, &known, head, reading, factor);
+        self.trained = Some(trained);
+        Ok(self)
+    }
+
+    /// The moment that a call is for: the caller's, but no later than the newest event, from which decay and windows count.
+    fn at(&self, request: &Request) -> f64 {
+        match (request.at, self.whole.newest) {
+            (Some(at), Some(newest)) => at.min(newest),
+            (at, newest) => newest.or(at).unwrap_or(0.0),
+        }
+    }
+
+    fn known(&self) -> Known<'_> {
+        let (words, shopper, whole) = (&self.words, &self.shopper, &self.whole);
+        Known { words, vector: self.vector.as_deref(), shopper, closeness: &[], whole, at: 0.0 }
+    }
+
+    /// The items, with what the ranker has learnt of each.
+    pub fn items(&self, store: &dyn Store, ids: &[i64], words: &Bm25) -> Result<Vec<Item>> {
+        let mut items = store.items(ids, words)?;
+        if let Some(trained) = &self.trained {
+            let mut own = store.learned(trained.number(), ids)?;
+            items.iter_mut().for_each(|item| item.own = own.remove(&item.id).map(Box::new));
+        }
+        Ok(items)
+    }
+
+    /// The same for an item that is there already.
+    pub fn learn(&self, store: &dyn Store, item: &mut Item) -> Result<()> {
+        if let Some(trained) = &self.trained {
+            item.own = store.learned(trained.number(), &[item.id])?.remove(&item.id).map(Box::new);
+        }
+        Ok(())
+    }
+
     /// The score of an item by dimension.
     pub fn parts(&self, item: &Item) -> Parts {
-        if let Some(trained) = &self.trained {
-            return self.trained(trained, item);
+        match &self.trained {
+            Some(trained) => trained.parts(&self.known(), item),
+            None => fixed::parts(&self.known(), item, &self.weights),
         }
-        untrained(&self.known(&[], 0.0), item, &self.weights)
-    }
-}
-
-/// The weights of the dimensions before anything is trained, for a query of so many words; `None` is no query.
-pub fn fixed(words: Option<usize>, options: &SearchOptions) -> [f64; DIMENSIONS.len()] {
-    DIMENSIONS.map(|d| weights::gate(d, words) * options.factor(d))
-}
-
-/// The score of an item by dimension, by the fixed weights.
-pub fn untrained(known: &Known, item: &Item, weights: &[f64; DIMENSIONS.len()]) -> Parts {
-    let mut parts = Parts::default();
-    let total = known.words.total();
-    let cosine = |vector: Option<&[f32]>| match (vector, &item.vector) {
-        (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
-        _ => 0.0,
-    };
-    let (lexical, covered) =
-        if total > 0.0 { (item.words.score / (total * (K1 + 1.0)), item.words.covered / total) } else { (0.0, 0.0) };
-    let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(known.shopper, v));
-    let popularity =
-        if known.whole.popularity > 0.0 { item.popularity.ln_1p() / known.whole.popularity.ln_1p() } else { 0.0 };
-    let together = known.shopper.together(item.id);
-    for (dimension, weight) in DIMENSIONS.into_iter().zip(weights) {
-        let value = match dimension {
-            Dimension::Relevance => {
-                weights::LEXICAL * lexical
-                    + weights::COVERED * covered
-                    + cosine(known.vector) * (weights::DENSE + weights::UNCOVERED * (1.0 - covered))
-            }
-            Dimension::Taste => near(Shopper::taste),
-            Dimension::Session => near(Shopper::session),
-            Dimension::Popularity => popularity,
-            Dimension::Together => together / (together + weights::TOGETHER_HALF),
-            Dimension::Context | Dimension::Rules => 0.0,
-        };
-        parts.set(dimension, weight * value);
-    }
-    parts
-}
-
-impl Question {
-    /// The same by a trained ranker: the terms of its sum.
-    fn trained(&self, trained: &Trained, item: &Item) -> Parts {
-        let known = self.known(&trained.closeness, trained.at);
-        let values = trained.ranker.values(&feature::of(&known, item, Learnt::default()));
-        let mut parts = Parts::default();
-        for ((dimension, value), gate) in DIMENSIONS.into_iter().zip(values).zip(trained.gates) {
-            parts.set(dimension, f64::from(gate * value));
-        }
-        parts
-    }
-}
-
-/// The moment that a call is for: the caller's, but no later than the newest event, from which decay and windows count.
-fn moment(at: Option<f64>, newest: Option<f64>) -> f64 {
-    match (at, newest) {
-        (Some(at), Some(newest)) => at.min(newest),
-        (at, newest) => newest.or(at).unwrap_or(0.0),
     }
 }
 
@@ -189,19 +168,17 @@ pub fn search(
 ) -> Result<Vec<Ranked>> {
     let candidates = retrieve(store, request, question, scope, control)?;
     control.check()?;
-    let ids: Vec<i64> = candidates.iter().map(|(id, _)| *id).collect();
-    let sources: HashMap<i64, String> = candidates.into_iter().collect();
-    let mut ranked: Vec<Ranked> = store
-        .items(&ids, &question.words)?
-        .iter()
-        .map(|item| Ranked {
-            id: item.id,
-            parts: question.parts(item),
-            source: sources.get(&item.id).cloned().unwrap_or_default(),
-        })
-        .collect();
+    let items = question.items(store, &candidates.ids(), &question.words)?;
+    Ok(ranking(&items, &candidates, |item| question.parts(item)))
+}
+
+/// The items by their scores, best first, ties by their numbers.
+pub fn ranking(items: &[Item], candidates: &Candidates, parts: impl Fn(&Item) -> Parts) -> Vec<Ranked> {
+    let ranked =
+        |item: &Item| Ranked { id: item.id, parts: parts(item), source: candidates.source(item.id).to_owned() };
+    let mut ranked: Vec<Ranked> = items.iter().map(ranked).collect();
     ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.id.cmp(&b.id)));
-    Ok(ranked)
+    ranked
 }
 
 /// Asks the sources side by side; what is filtered or seen is left out inside each, so that `k` rows remain.
@@ -211,42 +188,23 @@ fn retrieve(
     question: &Question,
     scope: &Scope,
     control: &dyn Control,
-) -> Result<Vec<(i64, String)>> {
+) -> Result<Candidates> {
     let options = &request.options;
     let wanted = request.k + options.offset;
     let unseen = |id: &i64| !(options.exclude_seen && question.shopper.has_seen(*id));
     let more = if options.exclude_seen { question.shopper.seen() } else { 0 };
-    let mut found: Vec<(i64, String)> = Vec::new();
-    let mut place: HashMap<i64, usize> = HashMap::new();
-    let mut add = |name: &str, ids: Vec<i64>| {
-        for id in ids.into_iter().filter(unseen) {
-            match place.get(&id) {
-                Some(at) => {
-                    let sources: &mut String = &mut found[*at].1;
-                    if !sources.split('+').any(|s| s == name) {
-                        sources.push('+');
-                        sources.push_str(name);
-                    }
-                }
-                None => {
-                    place.insert(id, found.len());
-                    found.push((id, name.to_owned()));
-                }
-            }
-        }
-        found.len()
-    };
+    let mut found = Candidates::default();
     let browsing = request.query.is_none_or(|q| q.trim().is_empty());
-    let mut count = 0;
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
         let n = options.candidates.max(wanted) + more;
-        count = add("lexical", store.lexical(&question.words, weights::PRIOR, n, scope)?);
+        found.add("lexical", store.lexical(&question.words, weights::PRIOR, n, scope)?.into_iter().filter(unseen));
         control.check()?;
     }
     if options.asks(Source::Dense) {
         let taste = || question.shopper.vector();
         if let Some(vector) = question.vector.as_deref().map(<[f32]>::to_vec).or_else(taste) {
-            count = add("dense", store.dense(&vector, weights::DENSE_CAP.max(wanted) + more, scope)?);
+            let nearest = store.dense(&vector, weights::DENSE_CAP.max(wanted) + more, scope)?;
+            found.add("dense", nearest.into_iter().filter(unseen));
             control.check()?;
         }
     }
@@ -255,10 +213,18 @@ fn retrieve(
         // In a search, what goes with the history has to answer the query too: it is ranked among the others.
         let mut within = store.within(&neighbours, scope)?;
         within.truncate(if browsing { weights::BROWSE_CAP } else { weights::TOGETHER_CAP }.max(wanted));
-        count = add("together", within);
+        found.add("together", within);
     }
-    if browsing || count < wanted {
-        add("popular", store.popular(weights::TOGETHER_CAP.max(wanted) + more, scope)?);
+    if let (true, Some(trained)) = (browsing && options.asks(Source::Together), &question.trained)
+        && let Some(shopper) = &trained.reading().shopper
+    {
+        let brought = store.wanted(trained.number(), shopper, weights::TOGETHER_CAP.max(wanted) + more, scope)?;
+        found.add("sequence", brought.into_iter().filter(unseen));
+        control.check()?;
+    }
+    if browsing || found.len() < wanted {
+        let popular = store.popular(weights::TOGETHER_CAP.max(wanted) + more, scope)?;
+        found.add("popular", popular.into_iter().filter(unseen));
     }
     Ok(found)
 }

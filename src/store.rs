@@ -6,6 +6,8 @@
 use crate::error::Result;
 use crate::event::Event;
 use crate::retrieve::lexical::{Answer, Bm25};
+use crate::retrieve::variant::Naming;
+use crate::shopper::sequence::{Own, Wide};
 use std::collections::HashMap;
 
 /// Which items may come back: all of them, or those that pass a filter and the caller's row-level security.
@@ -30,6 +32,8 @@ pub struct Whole {
     pub mean: Vec<f32>,
     /// The newest event, in seconds since 1970-01-01 UTC; `None` without events.
     pub newest: Option<f64>,
+    /// When this statement's transaction began, in seconds since 1970-01-01 UTC.
+    pub now: f64,
 }
 
 /// An item as ranking sees it.
@@ -45,8 +49,8 @@ pub struct Item {
     pub popularity: f64,
     /// How many shoppers its events are of.
     pub shoppers: f64,
-    /// Its newest event, in seconds since 1970-01-01 UTC.
-    pub last: Option<f64>,
+    /// What a ranker has learnt of it, where it was asked for.
+    pub own: Option<Box<Own>>,
 }
 
 /// Answers the engine's questions.
@@ -62,6 +66,18 @@ pub trait Store {
     fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>>;
     /// What goes with each of the items: others with their weight, 0 to 1.
     fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>>;
+    /// What goes with each of the items in one basket: others with their weight, 0 to 1.
+    fn baskets(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>>;
+    /// The words of an item as a query: at most `n`, the rarest that any other item holds.
+    fn own_words(&self, item: i64, n: usize) -> Result<Bm25>;
+    /// The words of titles and attributes, by item.
+    fn namings(&self, items: &[i64]) -> Result<HashMap<i64, Naming>>;
+    /// The values of item columns as text, by item: as many as columns were asked for, as the caller sees them.
+    fn values(&self, items: &[i64], columns: &[String]) -> Result<HashMap<i64, Vec<Option<String>>>>;
+    /// At most `n` items, the newest of the catalog first.
+    fn newest(&self, n: usize, scope: &Scope) -> Result<Vec<i64>>;
+    /// At most `n` items of the item's category, the most popular first; none where the catalog has no categories.
+    fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// At most `n` items that hold a word of the query: the best by BM25 plus `prior` times the logarithm of popularity.
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// At most `n` items, the nearest to the vector first.
@@ -70,6 +86,16 @@ pub trait Store {
     fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// Those of the items that are in scope, in order.
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>>;
+    /// What a ranker has learnt of items; of those that it never saw, nothing.
+    fn learned(&self, ranker: i64, items: &[i64]) -> Result<HashMap<i64, Own>> {
+        let _ = (ranker, items);
+        Ok(HashMap::new())
+    }
+    /// At most `n` items that a ranker's shopper vector brings, the strongest first.
+    fn wanted(&self, ranker: i64, shopper: &Wide, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let _ = (ranker, shopper, n, scope);
+        Ok(Vec::new())
+    }
     /// The items as ranking sees them; what is gone is left out.
     fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>>;
 }

@@ -4,7 +4,7 @@ Prints one table; ends with status 1 if a figure misses its bound in floors.json
 (PERSONA_DATA, else shared/data beside the checkout), it says so and passes.
 
     run.py                           everything
-    run.py games retrieval           some of: electronics retrieval games recommend gifts
+    run.py games retrieval           some of: electronics retrieval games recommend gifts together
     run.py --dsn "host=... dbname=..."   on a server that runs, in an empty database with the extension
 """
 
@@ -17,13 +17,14 @@ import time
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
+import arrange
 import driver
 import protocols
 import retrieval
 import shops
 from report import Report
 
-PARTS = ("electronics", "retrieval", "games", "recommend", "gifts")
+PARTS = ("electronics", "retrieval", "games", "recommend", "gifts", "together")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
 
@@ -52,17 +53,22 @@ def main() -> int:
             if "retrieval" in wanted:
                 retrieval.dense(c, report, sorted(judged))
                 retrieval.filters(c, report, sorted(judged))
-        if wanted & {"games", "recommend"}:
+        if wanted & {"games", "recommend", "together"}:
             asked = ready(c, "games", lambda: shops.games(c, folder))
             if "games" in wanted:
                 odd = [one for one in asked if int(one.user_id) % 2]
                 protocols.personal(c, report, "games", "games", "id", odd, "odd user ids", exclude_seen=True)
+            if "together" in wanted:
+                arrange.latency(c, report)
             if "recommend" in wanted:
                 protocols.recommend(c, report, options.recommend_every)
-        if "gifts" in wanted:
+        if wanted & {"gifts", "together"}:
             asked = ready(c, "gifts", lambda: shops.gifts(c, folder, GIFTS_SPLIT))
-            what = f"first invoice from September, 1 in {options.gifts_every}"
-            protocols.personal(c, report, "gifts", "gifts", "code", asked[:: options.gifts_every], what)
+            if "gifts" in wanted:
+                what = f"first invoice from September, 1 in {options.gifts_every}"
+                protocols.personal(c, report, "gifts", "gifts", "code", asked[:: options.gifts_every], what)
+            if "together" in wanted:
+                arrange.bought_together(c, report, *shops.baskets(folder, GIFTS_SPLIT), every=1)
         return report.end("quality" if wanted == set(PARTS) else None)
 
 

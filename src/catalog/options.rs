@@ -36,6 +36,27 @@ pub struct SearchOptions {
     pub offset: usize,
     /// The ranker to rank by, 0 for the fixed weights; default: the one that is deployed.
     pub ranker: Option<i64>,
+    /// In `bought_together`: keys of what else lies in the basket. Default: nothing.
+    pub basket: Vec<Key>,
+}
+
+/// An item's key, as JSON may have it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Key {
+    /// A whole number.
+    Number(i64),
+    /// Anything else.
+    Text(String),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Key::Number(number) => number.fmt(f),
+            Key::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 impl Default for SearchOptions {
@@ -48,6 +69,7 @@ impl Default for SearchOptions {
             candidates: 500,
             offset: 0,
             ranker: None,
+            basket: Vec::new(),
         }
     }
 }
@@ -61,6 +83,7 @@ impl SearchOptions {
         };
         range("candidates", (1..=10_000).contains(&read.candidates), "from 1 to 10000")?;
         range("offset", read.offset <= 10_000, "from 0 to 10000")?;
+        range("basket", read.basket.len() <= 100, "at most 100 keys")?;
         range("sources", !read.sources.is_empty(), "at least one of lexical, dense, together")?;
         for (dimension, weight) in &read.weights {
             range(&format!("weights.{}", dimension.name()), (0.0..=100.0).contains(weight), "from 0 to 100")?;

@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::linear::dot;
 use crate::random::Random;
 use crate::shopper::sequence::{self, Encoder, LONGEST, MOMENTS, Step, WIDTH, Wide};
+use std::collections::HashMap;
 
 /// How to train.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,20 +100,25 @@ impl<'a> Training<'a> {
     }
 
     /// From what was learnt before; items that are new begin with their text alone.
-    pub fn from(table: &'a Table, settings: Settings, before: &Taught, known: &Table, seed: u64) -> Training<'a> {
+    pub fn from(
+        table: &'a Table,
+        settings: Settings,
+        shared: Encoder,
+        known: &HashMap<i64, sequence::Own>,
+        seed: u64,
+    ) -> Training<'a> {
         let mut own = Own::zero(table.len());
         for (row, id) in table.ids.iter().enumerate() {
-            let Some(old) = known.row(*id) else { continue };
-            let text = &known.vectors[old * known.text..(old + 1) * known.text];
-            let learnt = before.own(old);
-            let by_text = (sequence::project(text, &before.encoder.into), sequence::project(text, &before.encoder.out));
+            let Some(learnt) = known.get(id) else { continue };
+            let text = &table.vectors[row * table.text..(row + 1) * table.text];
+            let (into, out) = (sequence::project(text, &shared.into), sequence::project(text, &shared.out));
             for n in 0..WIDTH {
-                own.into[row * WIDTH + n] = learnt.into[n] - by_text.0[n];
-                own.out[row * WIDTH + n] = learnt.out[n] - by_text.1[n];
+                own.into[row * WIDTH + n] = learnt.into[n] - into[n];
+                own.out[row * WIDTH + n] = learnt.out[n] - out[n];
             }
             own.bias[row] = learnt.bias;
         }
-        Training::with(table, settings, before.encoder.clone(), own, Random::named(seed, "encoder goes on"))
+        Training::with(table, settings, shared, own, Random::named(seed, "encoder goes on"))
     }
 
     fn with(table: &'a Table, settings: Settings, shared: Encoder, own: Own, random: Random) -> Training<'a> {
@@ -397,7 +403,7 @@ fn exp(x: f32) -> f32 {
     // 2^part on [0, 1), by a polynomial of degree 6 (the Taylor series at ½ would do as well).
     let two = 1.0
         + part
-            * (0.693_147_2
+            * (std::f32::consts::LN_2
                 + part
                     * (0.240_226_5
                         + part * (0.055_504_1 + part * (0.009_618_1 + part * (0.001_333_4 + part * 0.000_154_4)))));

@@ -136,6 +136,18 @@ impl Log {
         baskets
     }
 
+    /// How many shoppers took each item.
+    pub fn shoppers_of_items(&self) -> HashMap<i64, u32> {
+        let mut shoppers = HashMap::new();
+        for rows in self.shoppers() {
+            let items: HashSet<i64> = self.events[rows].iter().filter(|e| e.weight > 0.0).map(|e| e.item).collect();
+            for item in items {
+                *shoppers.entry(item).or_default() += 1;
+            }
+        }
+        shoppers
+    }
+
     /// The moment before which so large a share of the telling rows lies.
     pub fn moment(&self, share: f64) -> f64 {
         let mut times: Vec<f64> = self.events.iter().filter(|e| e.weight > 0.0).map(|e| e.at).collect();

@@ -13,7 +13,6 @@ use std::collections::HashMap;
 struct Record {
     popularity: f64,
     shoppers: f64,
-    last: f64,
 }
 
 /// The behaviour before a moment.
@@ -33,7 +32,7 @@ impl Past {
         let mut pairs = Pairs::new(settings);
         let newest = log.events.iter().map(|e| e.at).filter(|at| *at < until).fold(f64::NEG_INFINITY, f64::max);
         let mut history: Vec<(i64, f64)> = Vec::new();
-        let mut best: HashMap<i64, (f64, f64)> = HashMap::new();
+        let mut best: HashMap<i64, f64> = HashMap::new();
         for (number, rows) in log.shoppers().into_iter().enumerate() {
             if number % 1024 == 0 {
                 control.check()?;
@@ -43,20 +42,18 @@ impl Past {
             for event in log.events[rows].iter().filter(|e| e.at < until && e.item != 0) {
                 let weight = f64::from(event.weight);
                 let age = (newest - event.at).max(0.0) / 86_400.0 / weights::POPULARITY_DAYS;
-                let own = best.entry(event.item).or_insert((0.0, event.at));
-                own.0 = own.0.max(weight * 0.5f64.powf(age.min(100.0)));
-                own.1 = own.1.max(event.at);
+                let own = best.entry(event.item).or_default();
+                *own = own.max(weight * 0.5f64.powf(age.min(100.0)));
                 if weight > 0.0 {
                     history.push((event.item, weight));
                 }
             }
             pairs.add(&history);
             past.whole.shoppers += f64::from(u8::from(!best.is_empty()));
-            for (item, (weight, last)) in &best {
-                let record = past.records.entry(*item).or_insert(Record { last: *last, ..Record::default() });
+            for (item, weight) in &best {
+                let record = past.records.entry(*item).or_default();
                 record.popularity += weight.max(0.0);
                 record.shoppers += 1.0;
-                record.last = record.last.max(*last);
             }
         }
         past.pairs = pairs.finish(control)?.into_iter().collect();
@@ -84,11 +81,6 @@ impl Past {
     /// The item with its record as it was.
     pub fn dated(&self, item: Item) -> Item {
         let record = self.records.get(&item.id);
-        Item {
-            popularity: record.map_or(0.0, |r| r.popularity),
-            shoppers: record.map_or(0.0, |r| r.shoppers),
-            last: record.map(|r| r.last),
-            ..item
-        }
+        Item { popularity: record.map_or(0.0, |r| r.popularity), shoppers: record.map_or(0.0, |r| r.shoppers), ..item }
     }
 }

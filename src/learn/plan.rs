@@ -3,24 +3,25 @@
 //! Behaviour is cut by time. What lies before [`FIRST`] is only history; then come slices to train on, one to validate,
 //! one to judge. Each slice is seen with the statistics of its beginning, as a shop that refreshes once in a while has them.
 
+use super::encoder;
 use super::log::{Basket, Log};
 use super::past::Past;
 use super::propensity::Propensity;
-use super::sample::{self, Encode, List, Lists, Maker, Texts};
+use super::sample::{self, Before, Encode, List, Lists, Maker, Texts, Untaught};
+use super::table::{Table, Teacher};
 use super::train::{self, Epoch};
 use crate::control::Control;
 use crate::error::Result;
 use crate::measure::interval::{self, Figure};
 use crate::random::Random;
-use crate::rank::feature::Known;
 use crate::rank::network::{HEADS, Head, Ranker};
 use crate::retrieve::together;
-use crate::store::{Item, Store};
+use crate::store::Store;
 
 /// The share of the rows before the first sample.
-pub const FIRST: f64 = 0.6;
+pub const FIRST: f64 = 0.7;
 /// Where slices end, as shares of the rows: three to train on, one to validate, one to judge.
-const ENDS: [f64; 5] = [0.69, 0.78, 0.86, 0.93, 1.0];
+const ENDS: [f64; 5] = [0.76, 0.83, 0.89, 0.94, 1.0];
 /// Slices to train on.
 const TRAINED: usize = 3;
 
@@ -52,7 +53,7 @@ pub struct Shop<'a> {
     /// How pairs are counted.
     pub pairs: together::Settings,
     /// The ranking to beat.
-    pub before: &'a dyn Fn(&Known, &Item, Head) -> f32,
+    pub before: &'a Before<'a>,
 }
 
 /// Lists, cut by time.
@@ -73,16 +74,28 @@ pub fn first(log: &Log) -> f64 {
     log.moment(FIRST)
 }
 
-/// Draws the lists.
-pub fn cut(shop: &Shop, encoder: &dyn Encode, drawn: Drawn, control: &dyn Control) -> Result<Cut> {
+/// The encoder on its way through time.
+pub struct Course<'a> {
+    /// Its items.
+    pub table: &'a Table,
+    /// What it has learnt so far.
+    pub training: encoder::Training<'a>,
+}
+
+/// Draws the lists, each slice as the encoder knows it that has seen what came before; it learns each slice after its lists
+/// are drawn, so that in the end it has learnt everything, and no list was drawn by one that knew its outcome.
+pub fn cut(shop: &Shop, course: Option<&mut Course>, drawn: Drawn, control: &dyn Control) -> Result<Cut> {
     let baskets = shop.log.baskets();
+    let mut course = course;
+    let repeats = repeats(shop.log, &baskets);
     let propensity = Propensity::estimate(shop.log);
     let mut cut = Cut { looked: propensity.looked().to_vec(), ..Cut::default() };
     let mut begin = first(shop.log);
     for (slice, end) in ENDS.into_iter().enumerate() {
         let end = if slice + 1 < ENDS.len() { shop.log.moment(end) } else { f64::INFINITY };
         let mut random = Random::named(drawn.seed, &format!("slice {slice}"));
-        let mut own: Vec<Basket> = baskets.iter().filter(|b| b.at >= begin && b.at < end).cloned().collect();
+        let all: Vec<Basket> = baskets.iter().filter(|b| b.at >= begin && b.at < end).cloned().collect();
+        let mut own = all.clone();
         random.shuffle(&mut own);
         own.truncate(if slice < TRAINED { drawn.samples / TRAINED } else { drawn.samples / 4 });
         let past = Past::new(shop.log, begin, shop.mean, shop.pairs, control)?;
@@ -92,12 +105,15 @@ pub fn cut(shop: &Shop, encoder: &dyn Encode, drawn: Drawn, control: &dyn Contro
             history: drawn.history,
             cut: if training { 0.5 } else { 0.0 },
         };
+        let taught = course.as_ref().map(|c| c.training.taught());
+        let teacher = course.as_ref().zip(taught.as_ref()).map(|(c, taught)| Teacher { table: c.table, taught });
         let maker = Maker {
             log: shop.log,
             past: &past,
             store: shop.store,
             texts: shop.texts,
-            encoder,
+            encoder: teacher.as_ref().map_or(&Untaught as &dyn Encode, |t| t),
+            repeats,
             catalog: shop.items,
             propensity: &propensity,
             before: shop.before,
@@ -109,9 +125,35 @@ pub fn cut(shop: &Shop, encoder: &dyn Encode, drawn: Drawn, control: &dyn Contro
             TRAINED => cut.validation = lists,
             _ => cut.test = lists,
         }
+        if let Some(course) = &mut course {
+            // The new, and as much of the old, so that it is not forgotten.
+            let mut old: Vec<Basket> = baskets.iter().filter(|b| b.at < begin).cloned().collect();
+            random.shuffle(&mut old);
+            old.truncate(all.len());
+            old.extend(all);
+            course.training.pass(shop.log, &old, GOES_ON, control)?;
+        }
         begin = end;
     }
     Ok(cut)
+}
+
+/// The encoder's rate while it learns a slice, against its largest.
+const GOES_ON: (f32, f32) = (0.15, 0.1);
+
+/// Whether shoppers of this shop take an item again: one basket in a hundred holds something that was taken before.
+fn repeats(log: &Log, baskets: &[Basket]) -> bool {
+    let (mut again, mut all) = (0usize, 0usize);
+    for basket in baskets.iter().step_by((baskets.len() / 5000).max(1)) {
+        let before = &log.events[basket.shopper.start..basket.rows.start];
+        if before.is_empty() {
+            continue;
+        }
+        let taken = log.events[basket.rows.clone()].iter().filter(|e| e.weight > 0.0);
+        all += 1;
+        again += usize::from(taken.into_iter().any(|e| before.iter().any(|b| b.item == e.item && b.weight > 0.0)));
+    }
+    again * 100 > all
 }
 
 /// Fits a ranker to the lists, from one that was trained before or from nothing.

@@ -10,7 +10,7 @@ use super::past::Past;
 use super::propensity::Propensity;
 use crate::control::Control;
 use crate::error::Result;
-use crate::event::Kind;
+use crate::event::{Event, Kind};
 use crate::random::Random;
 use crate::rank::feature::{self, Call, Features, Known, Learnt};
 use crate::rank::network::Head;
@@ -33,20 +33,20 @@ pub trait Texts {
 /// What an encoder says of items to a shopper at a moment; without one, nothing.
 pub trait Encode {
     /// For each of the items.
-    fn learnt(&self, history: &[crate::event::Event], at: f64, items: &[Item]) -> Vec<Learnt>;
+    fn learnt(&self, history: &[Event], at: f64, items: &[Item]) -> Vec<Learnt>;
     /// The items that it would bring itself.
-    fn nearest(&self, history: &[crate::event::Event], at: f64, n: usize) -> Vec<i64>;
+    fn nearest(&self, history: &[Event], at: f64, n: usize) -> Vec<i64>;
 }
 
 /// No encoder.
 pub struct Untaught;
 
 impl Encode for Untaught {
-    fn learnt(&self, _: &[crate::event::Event], _: f64, items: &[Item]) -> Vec<Learnt> {
+    fn learnt(&self, _: &[Event], _: f64, items: &[Item]) -> Vec<Learnt> {
         vec![Learnt::default(); items.len()]
     }
 
-    fn nearest(&self, _: &[crate::event::Event], _: f64, _: usize) -> Vec<i64> {
+    fn nearest(&self, _: &[Event], _: f64, _: usize) -> Vec<i64> {
         Vec::new()
     }
 }
@@ -108,6 +108,9 @@ pub struct Settings {
     pub cut: f64,
 }
 
+/// The score that the ranking to beat gives an item, for a head and a history.
+pub type Before<'a> = dyn Fn(&Known, &Item, Head, &[Event]) -> f32 + 'a;
+
 /// Makes lists of one slice of time.
 pub struct Maker<'a> {
     /// Behaviour.
@@ -120,12 +123,14 @@ pub struct Maker<'a> {
     pub texts: &'a dyn Texts,
     /// The encoder, trained on what was before.
     pub encoder: &'a dyn Encode,
+    /// Whether shoppers take an item again; where not, what they have is no candidate.
+    pub repeats: bool,
     /// How many items the catalog has.
     pub catalog: f64,
     /// How likely each position is looked at.
     pub propensity: &'a Propensity,
     /// The ranking to beat, as its score of an item.
-    pub before: &'a dyn Fn(&Known, &Item, Head) -> f32,
+    pub before: &'a Before<'a>,
     /// How.
     pub settings: Settings,
 }
@@ -166,7 +171,7 @@ impl Maker<'_> {
     }
 
     /// Some histories are cut to their newest part, some left out.
-    fn cut(&self, mut history: Vec<crate::event::Event>, random: &mut Random) -> Vec<crate::event::Event> {
+    fn cut(&self, mut history: Vec<Event>, random: &mut Random) -> Vec<Event> {
         if random.uniform() < self.settings.cut && !history.is_empty() {
             // Evenly over the logarithm of the length, down to nothing.
             let length = ((history.len() as f64 + 1.0).powf(random.uniform()) - 1.0).round() as usize;
@@ -175,7 +180,7 @@ impl Maker<'_> {
         history
     }
 
-    fn shopper(&self, history: &[crate::event::Event]) -> Result<Shopper> {
+    fn shopper(&self, history: &[Event]) -> Result<Shopper> {
         let mut shopper = Shopper::new(history, &weights::SHOPPER);
         let items = shopper.items();
         if !items.is_empty() {
@@ -200,7 +205,7 @@ impl Maker<'_> {
         &self,
         basket: &Basket,
         rows: &[Logged],
-        history: &[crate::event::Event],
+        history: &[Event],
         random: &mut Random,
         lists: &mut Lists,
     ) -> Result<()> {
@@ -242,6 +247,7 @@ impl Maker<'_> {
         let mut ids = self.store.lexical(&words, weights::PRIOR, 500, &Scope::All)?;
         ids.extend(self.store.dense(&vector, weights::DENSE_CAP, &Scope::All)?);
         ids.extend(shopper.neighbours().into_iter().take(weights::TOGETHER_CAP));
+        self.leave_seen(&mut ids, history);
         let ids = self.some(ids, &taken, random);
         // Of the basket, what answers the query: it holds every word.
         let answers = |item: &Item| item.words.covered >= words.total() * 0.999;
@@ -262,7 +268,7 @@ impl Maker<'_> {
         &self,
         rows: &[Logged],
         query: u32,
-        history: &[crate::event::Event],
+        history: &[Event],
         random: &mut Random,
         lists: &mut Lists,
     ) -> Result<()> {
@@ -272,7 +278,7 @@ impl Maker<'_> {
         let at = first.at;
         // What this session did before this query is history, too.
         let session = first.session;
-        let mut with: Vec<crate::event::Event> = rows
+        let mut with: Vec<Event> = rows
             .iter()
             .rev()
             .filter(|r| r.at < at && r.item != 0 && r.weight > 0.0)
@@ -291,6 +297,7 @@ impl Maker<'_> {
             ids = self.store.lexical(&words, weights::PRIOR, 500, &Scope::All)?;
             ids.extend(self.store.dense(&vector, weights::DENSE_CAP, &Scope::All)?);
             ids.extend(shopper.neighbours().into_iter().take(weights::TOGETHER_CAP));
+            self.leave_seen(&mut ids, &with);
             ids = self.some(ids, &taken, random);
         }
         let label = |item: &Item| {
@@ -306,7 +313,7 @@ impl Maker<'_> {
         &self,
         basket: &Basket,
         rows: &[Logged],
-        history: &[crate::event::Event],
+        history: &[Event],
         random: &mut Random,
         lists: &mut Lists,
     ) -> Result<()> {
@@ -330,6 +337,14 @@ impl Maker<'_> {
         self.push(&ask, &shopper, history, &ids, |item| taken.get(&item.id).copied().unwrap_or(0.0), lists)
     }
 
+    /// Where nobody takes an item again, those in the history are easy to tell: nothing is learnt from them.
+    fn leave_seen(&self, ids: &mut Vec<i64>, history: &[Event]) {
+        if !self.repeats {
+            let seen: HashSet<i64> = history.iter().map(|e| e.item).collect();
+            ids.retain(|id| !seen.contains(id));
+        }
+    }
+
     /// Distinct candidates: what was taken of them, and some of the others.
     fn some(&self, ids: Vec<i64>, taken: &HashMap<i64, f32>, random: &mut Random) -> Vec<i64> {
         let mut known = HashSet::new();
@@ -347,7 +362,7 @@ impl Maker<'_> {
         &self,
         ask: &Ask,
         shopper: &Shopper,
-        history: &[crate::event::Event],
+        history: &[Event],
         ids: &[i64],
         label: impl Fn(&Item) -> f32,
         lists: &mut Lists,
@@ -367,7 +382,7 @@ impl Maker<'_> {
         let first = lists.features.len();
         for ((item, label), learnt) in items.iter().zip(labels).zip(learnt) {
             lists.features.push(feature::of(&known, item, learnt));
-            lists.before.push((self.before)(&known, item, ask.head));
+            lists.before.push((self.before)(&known, item, ask.head, history));
             lists.labels.push(label);
             lists.items.push(item.id);
         }

@@ -1,9 +1,9 @@
 //! The items that an encoder learns: text vectors, words, and what is learnt of each.
 
-use crate::error::Result;
 use crate::event::Event;
 use crate::linear::dot;
 use crate::rank::feature::Learnt;
+use crate::rank::trained::learnt;
 use crate::shopper::sequence::{self, Encoder, Own, Reading, WIDTH, Wide};
 use crate::store::Item;
 use std::collections::{BTreeMap, HashMap};
@@ -107,12 +107,6 @@ impl Taught {
     }
 }
 
-/// What a reading says of an item.
-pub fn learnt(reading: &Reading, own: &Own) -> Learnt {
-    let (sequence, moment, most, near) = reading.of(own);
-    Learnt { sequence, most, near, bias: own.bias, moment }
-}
-
 /// An encoder beside its table, for samples.
 pub struct Teacher<'a> {
     /// The items.
@@ -160,11 +154,4 @@ impl Encode for Teacher<'_> {
         scored.sort_unstable_by(order);
         scored.into_iter().map(|(_, id)| id).collect()
     }
-}
-
-/// What training asks of the shop's items.
-pub trait Items {
-    /// Items with text vector (empty where there is none) and title, by number; the most popular where `most` is fewer than
-    /// there are.
-    fn items(&self, most: usize) -> Result<Vec<(i64, Vec<f32>, String)>>;
 }

@@ -287,7 +287,7 @@ mod tests {
             for item in 0..12 {
                 let mut row = [0.0; ITEM.len()];
                 row.iter_mut().for_each(|x| *x = random.uniform() as f32);
-                worth.push(if head == Head::Answer { row[18] } else { row[24] });
+                worth.push(if head == Head::Answer { row[18] } else { row[23] });
                 lists.features.push(row);
                 lists.items.push(item);
                 lists.before.push(0.0);

@@ -3,6 +3,7 @@
 use super::catalog::Catalog;
 use super::spi::{self, Arg, Mode};
 use crate::error::{Error, Result};
+use crate::shopper::sequence;
 use pgrx::pg_sys;
 
 /// Quotes an identifier.
@@ -180,6 +181,11 @@ pub struct Shape<'a> {
     pub halfvec: &'a str,
 }
 
+/// The index that gives the most popular items first.
+pub fn popular(stats: &str) -> String {
+    format!("CREATE INDEX ON {stats} (popularity DESC, id)")
+}
+
 /// DDL of the companion table that `column` of `persona.catalog` names; `table` is its name, qualified and quoted.
 pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
     let Shape { shown, key_type, dimension, halfvec } = shape;
@@ -207,10 +213,13 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
                 format!("CREATE INDEX ON {table} (id) WHERE embedded IS DISTINCT FROM hash"),
             ]
         }
-        "stats" => vec![create(
+        "stats" => vec![
+            create(
             "id bigint PRIMARY KEY, shoppers bigint NOT NULL, events bigint NOT NULL, views bigint NOT NULL, clicks bigint NOT NULL,
                 carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[]",
-        )],
+        ),
+            popular(table),
+        ],
         // Like pairs, but within one basket: an invoice, a session, an hour.
         "pairs" | "baskets" => vec![create("id bigint PRIMARY KEY, others bigint[] NOT NULL, weights real[] NOT NULL")],
         "terms" => {
@@ -221,7 +230,15 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
         // What shoppers asked.
         "queries" => vec![create("query text COLLATE \"C\" PRIMARY KEY, asked bigint NOT NULL, last timestamptz")],
         // What a ranker has learnt of each item.
-        "learned" => vec![create("ranker bigint NOT NULL, id bigint NOT NULL, vector real[] NOT NULL, PRIMARY KEY (ranker, id)")],
+        "learned" => vec![
+            create(&format!(
+                "ranker bigint NOT NULL, id bigint NOT NULL, into_history {halfvec}({into}) NOT NULL,
+                as_candidate {halfvec}({out}) NOT NULL, PRIMARY KEY (ranker, id)",
+                into = sequence::WIDTH,
+                out = sequence::WIDTH + 1,
+            )),
+            format!("ALTER TABLE {table} ALTER into_history SET STORAGE PLAIN, ALTER as_candidate SET STORAGE PLAIN"),
+        ],
         _ => Vec::new(),
     };
     statements.push(format!("COMMENT ON TABLE {table} IS {note}"));

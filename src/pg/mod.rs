@@ -10,6 +10,7 @@
 
 mod activity;
 mod api;
+mod behaviour;
 mod catalog;
 mod companion;
 mod error;
@@ -18,6 +19,7 @@ mod guc;
 mod history;
 mod identity;
 mod interrupt;
+mod learned;
 mod query_cache;
 mod ranker;
 mod refresh;
@@ -34,6 +36,16 @@ pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
 pgrx::extension_sql_file!("../../sql/learn.sql", name = "learn", requires = [api::train::train, api::rankers::deploy]);
+pgrx::extension_sql_file!(
+    "../../sql/arrange.sql",
+    name = "arrange",
+    requires = [
+        api::similar::similar_rows,
+        api::similar::similar_json,
+        api::similar::together_rows,
+        api::similar::together_json
+    ]
+);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

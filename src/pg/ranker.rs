@@ -60,7 +60,9 @@ pub fn to_rank_by(catalog: &Catalog, number: Option<i64>) -> Result<Option<Arc<R
     if Sha256::digest(&bytes).as_slice() != checksum {
         return Err(Error::RankerWeights { reason: "their checksum is another".into() });
     }
-    let ranker = Arc::new(Ranker::from_bytes(&bytes)?);
+    let mut ranker = Ranker::from_bytes(&bytes)?;
+    ranker.number = number;
+    let ranker = Arc::new(ranker);
     RANKERS.with_borrow_mut(|all| {
         all.truncate(KEPT - 1);
         all.insert(0, (number, checksum, ranker.clone()));
@@ -96,6 +98,22 @@ pub fn keep(catalog: &Catalog, fresh: Fresh) -> Result<i64> {
     ];
     spi::first(Mode::Write, sql, &args, |row| row.need(1))?
         .ok_or_else(|| Error::Internal("a ranker's row was not written".into()))
+}
+
+/// Rankers of a catalog that are kept beside the one that ranks and the one before it.
+const STORY: i64 = 6;
+
+/// Forgets the oldest rankers, with what they learnt.
+pub fn prune(catalog: &Catalog) -> Result<()> {
+    let gone = {
+        let _owner = Acting::as_owner(identity::extension_owner()?);
+        let sql = "DELETE FROM persona.ranker r WHERE r.items = $1 AND NOT r.deployed
+                AND r.ranker NOT IN (SELECT d.replaced FROM persona.ranker d WHERE d.items = $1 AND d.deployed AND d.replaced IS NOT NULL)
+                AND r.ranker NOT IN (SELECT n.ranker FROM persona.ranker n WHERE n.items = $1 ORDER BY n.ranker DESC LIMIT $2)
+            RETURNING r.ranker";
+        spi::query(Mode::Write, sql, &[items(catalog), Arg::of(STORY)], |row| row.need::<i64>(1))?
+    };
+    super::learned::forget(catalog, &gone)
 }
 
 /// Ranks by a ranker from the next statement on; `None` by the fixed weights. The number that ranked before.

@@ -1,6 +1,6 @@
 //! Refresh: what is new or changed gets words and vectors, new events are folded into statistics.
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Events};
 use super::companion::{self, Document, ident};
 use super::identity::{self, Acting};
 use super::interrupt::{Backend, Silent};
@@ -12,7 +12,7 @@ use crate::embed::Role;
 use crate::error::Result;
 use crate::event::Kind;
 use crate::rank::weights;
-use crate::retrieve::together::{Pairs, Settings};
+use crate::retrieve::together::{Baskets, Pairs, Settings};
 use pgrx::pg_sys;
 use serde::Deserialize;
 use std::time::Instant;
@@ -194,6 +194,10 @@ impl<'a> Refresh<'a> {
         let c = self.catalog;
         let _owner = Acting::as_owner(c.owner());
         self.control.progress("stats", 0, 0);
+        let indexes = "SELECT count(*) FROM pg_index x WHERE x.indrelid = $1::regclass";
+        if spi::first(Mode::Write, indexes, &[Arg::of(c.stats.as_str())], |row| row.need::<i64>(1))? < Some(2) {
+            spi::execute(&companion::popular(&c.stats))?; // a catalog of 0.1.0
+        }
         spi::run(&format!("DELETE FROM {}", c.stats), &[])?;
         // Without behaviour the catalog still has its mean vector, in the row of the whole.
         let none = "SELECT 0::bigint AS id, ''::text AS shopper, now() AS at, ''::text AS kind, 0::float8 AS weight WHERE false";
@@ -241,9 +245,11 @@ impl<'a> Refresh<'a> {
         self.control.progress("pairs", 0, 0);
         spi::run(&format!("DELETE FROM {}", c.pairs), &[])?;
         let Some(events) = self.events()? else { return Ok(0) };
-        // A pair in the map takes some 48 bytes; half of the memory is for it, half for what is made of it.
-        let most = (guc::MAINTENANCE_MEMORY.get() as usize * 1024 / 96).max(1000);
-        let mut pairs = Pairs::new(Settings { most, min_shoppers: min_shoppers(self.catalog)?, ..weights::PAIRS });
+        let mut pairs = Pairs::new(Settings {
+            most: self.most_pairs(),
+            min_shoppers: min_shoppers(self.catalog)?,
+            ..weights::PAIRS
+        });
         let sql = format!(
             "SELECT s.shopper, s.id, s.weight FROM ({events}) s WHERE s.weight > 0 ORDER BY s.shopper, s.at, s.id"
         );
@@ -262,25 +268,96 @@ impl<'a> Refresh<'a> {
             self.control.check()
         })?;
         pairs.add(&history);
+        self.write_pairs("pairs", &c.pairs, pairs)
+    }
+
+    /// Counts what goes together within one basket: a session, or what a shopper took within an hour.
+    ///
+    /// What was bought or put into the cart makes a basket. A shop that keeps views alone has no better.
+    pub fn baskets(&self) -> Result<i64> {
+        let c = self.catalog;
+        let Some(table) = &c.baskets else { return Ok(0) };
+        let _owner = Acting::as_owner(c.owner());
+        self.control.progress("baskets", 0, 0);
+        spi::run(&format!("DELETE FROM {table}"), &[])?;
+        let Some(events) = self.behaviour(true)? else { return Ok(0) };
+        let taken = format!(
+            "SELECT COALESCE(s.carts + s.purchases, 0) > 0, extract(epoch FROM s.last)::float8 FROM {} s WHERE s.id = 0",
+            c.stats
+        );
+        let (taken, newest) =
+            spi::first(Mode::Write, &taken, &[], |row| Ok((row.need::<bool>(1)?, row.get::<f64>(2).unwrap_or(0.0))))?
+                .unwrap_or_default();
+        let kinds = if taken { "s.kind IN ('cart', 'purchase')" } else { "true" };
+        let sql = format!(
+            "SELECT s.shopper, s.session, s.id, extract(epoch FROM s.at)::float8 FROM ({events}) s
+             WHERE s.weight > 0 AND {kinds} ORDER BY s.shopper, s.session, s.at, s.id"
+        );
+        let settings =
+            Settings { most: self.most_pairs(), min_shoppers: min_shoppers(self.catalog)?, ..weights::BASKETS };
+        let mut baskets = Baskets::new(settings, weights::BASKET_GAP, weights::BASKET_DAYS, newest);
+        spi::stream(&sql, &[], 4096, |rows| {
+            for row in rows {
+                baskets.add(row.get(1), row.get(2), row.need(3)?, row.need(4)?);
+            }
+            self.control.check()
+        })?;
+        self.write_pairs("baskets", table, baskets.finish())
+    }
+
+    /// A pair in the map takes some 48 bytes; half of the memory is for it, half for what is made of it.
+    fn most_pairs(&self) -> usize {
+        (guc::MAINTENANCE_MEMORY.get() as usize * 1024 / 96).max(1000)
+    }
+
+    fn write_pairs(&self, step: &str, table: &str, pairs: Pairs) -> Result<i64> {
         if pairs.pruned {
-            pgrx::notice!("pairs of few shoppers were forgotten to stay within persona.maintenance_memory");
+            pgrx::notice!("{step} of few shoppers were forgotten to stay within persona.maintenance_memory");
         }
         let rows = pairs.finish(&self.control)?;
-        let sql = format!("INSERT INTO {} (id, others, weights) VALUES ($1, $2, $3)", c.pairs);
+        let sql = format!("INSERT INTO {table} (id, others, weights) VALUES ($1, $2, $3)");
         for (done, (id, others)) in rows.iter().enumerate() {
             if done % 256 == 0 {
                 self.control.check()?;
-                self.control.progress("pairs", done as u64, rows.len() as u64);
+                self.control.progress(step, done as u64, rows.len() as u64);
             }
             let (ids, weights): (Vec<i64>, Vec<f32>) = others.iter().copied().unzip();
             spi::run(&sql, &[Arg::of(*id), Arg::of(ids), Arg::of(weights)])?;
         }
-        spi::execute(&format!("ANALYZE {}", c.pairs))?;
+        spi::execute(&format!("ANALYZE {table}"))?;
         Ok(rows.len() as i64)
     }
 
+    /// All behaviour as `(id, shopper, session, at, kind, weight)`, as the catalog's owner sees it; `None` without tables.
     fn events(&self) -> Result<Option<String>> {
-        behaviour(self.catalog, false)
+        self.behaviour(false)
+    }
+
+    /// The same, with sessions of nobody known where they are asked for.
+    fn behaviour(&self, anonymous: bool) -> Result<Option<String>> {
+        let c = self.catalog;
+        let mut parts = Vec::new();
+        for source in &c.events {
+            source.check()?;
+            let Said { word, kind, weight } = said(source)?;
+            let session =
+                source.session.as_ref().map_or("NULL::text".to_owned(), |name| format!("e.{}::text", ident(name)));
+            let anonymous = if anonymous { format!("{session} IS NOT NULL") } else { "false".into() };
+            parts.push(format!(
+                "SELECT c.id, e.{user}::text AS shopper, {session} AS session, e.{at}::timestamptz AS at,
+                    {kind} AS kind, {weight} AS weight
+                 FROM {events} e JOIN {companion} c ON c.key {equal} e.{item}
+                 CROSS JOIN LATERAL (SELECT {word}) w(word)
+                 WHERE isfinite(e.{at}) AND (e.{user} IS NOT NULL OR {anonymous})",
+                user = ident(&source.user_id),
+                at = ident(&source.at),
+                events = source.name,
+                companion = c.companion,
+                equal = c.key_equal,
+                item = ident(&source.item_id),
+            ));
+        }
+        Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
     }
 }
 
@@ -294,67 +371,36 @@ pub fn min_shoppers(catalog: &Catalog) -> Result<u32> {
     Ok(catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
 }
 
-/// SQL of all behaviour as `(id, shopper, at, kind, weight)`, to be read as the catalog's owner; `None` without tables.
-///
-/// With `all`, rows whose item the catalog does not know are there as well, their id NULL, and `item` (whether the row
-/// names one), query, session, position, dwell (seconds) and context (jsonb) follow.
-pub fn behaviour(catalog: &Catalog, all: bool) -> Result<Option<String>> {
-    let c = catalog;
-    let mut parts = Vec::new();
-    for source in &c.events {
-        source.check()?;
-        let kinds = source.kinds()?;
-        let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
-        let word = source
-            .kind
-            .as_ref()
-            .map_or_else(|| format!("{}::text", companion::literal(&fixed)), |k| format!("e.{}::text", ident(k)));
-        // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
-        let mut names = String::new();
-        let mut weights = String::new();
-        let own = kinds.words().map(|(word, kind, weight)| (companion::literal(word), kind, weight));
-        let ours = Kind::ALL.into_iter().map(|kind| (companion::literal(kind.name()), kind, kind.weight()));
-        for (word, kind, weight) in own.chain(ours) {
-            names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
-            weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
-        }
-        let column = |name: &Option<String>, cast: &str| {
-            name.as_ref().map_or_else(|| format!("NULL::{cast}"), |n| format!("e.{}::{cast}", ident(n)))
-        };
-        let more = if all {
-            let context: Vec<String> =
-                source.context.iter().map(|n| format!("{}, e.{}", companion::literal(n), ident(n))).collect();
-            format!(
-                ", e.{item} IS NOT NULL AS item, {query} AS query, {session} AS session, {position} AS position,
-                     {dwell} / 1000 AS dwell, jsonb_strip_nulls(jsonb_build_object({context})) AS context",
-                item = ident(&source.item_id),
-                query = column(&source.query, "text"),
-                session = column(&source.session, "text"),
-                position = column(&source.position, "int"),
-                dwell = column(&source.dwell_ms, "float8"),
-                context = context.join(", "),
-            )
-        } else {
-            String::new()
-        };
-        parts.push(format!(
-                "SELECT c.id, e.{user}::text AS shopper, e.{at}::timestamptz AS at,
-                    CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END AS kind,
-                    (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight{more}
-                 FROM {events} e {join} {companion} c ON c.key {equal} e.{item}
-                 CROSS JOIN LATERAL (SELECT {word}) w(word)
-                 WHERE isfinite(e.{at}) AND e.{user} IS NOT NULL",
-                join = if all { "LEFT JOIN" } else { "JOIN" },
-                user = ident(&source.user_id),
-                at = ident(&source.at),
-                events = source.name,
-                companion = c.companion,
-                equal = c.key_equal,
-                item = ident(&source.item_id),
-                view = Kind::View.weight(),
-            ));
+/// What a row of a behaviour table says, in SQL: its own word from `e`, and of that word, as `w.word`, kind and weight.
+pub struct Said {
+    pub word: String,
+    pub kind: String,
+    pub weight: String,
+}
+
+/// The SQL of what the rows of a behaviour table say.
+pub fn said(source: &Events) -> Result<Said> {
+    let kinds = source.kinds()?;
+    let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
+    let word = source
+        .kind
+        .as_ref()
+        .map_or_else(|| format!("{}::text", companion::literal(&fixed)), |k| format!("e.{}::text", ident(k)));
+    // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
+    let mut names = String::new();
+    let mut weights = String::new();
+    let own = kinds.words().map(|(word, kind, weight)| (companion::literal(word), kind, weight));
+    let ours = Kind::ALL.into_iter().map(|kind| (companion::literal(kind.name()), kind, kind.weight()));
+    for (word, kind, weight) in own.chain(ours) {
+        names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
+        weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
     }
-    Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
+    let view = Kind::View.weight();
+    Ok(Said {
+        word,
+        kind: format!("CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END"),
+        weight: format!("(CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8"),
+    })
 }
 
 /// An item whose vector is missing, of an older text, or of another model (`$1`).

@@ -4,17 +4,21 @@
 //! (the filter, row-level security, a partition) is asked of the items themselves, under the caller's id, inside every
 //! source's limit.
 
+pub mod aside;
+
 use super::catalog::Catalog;
 use super::companion::{columns, ident};
 use super::history::{self, seconds};
 use super::identity::{self, Acting, Owner};
 use super::spi::{self, Arg, Mode};
 use super::tsvector::TsVector;
-use super::{companion, filter, vector};
+use super::{companion, filter, learned, vector};
 use crate::catalog::filter::Filter;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::retrieve::lexical::{self, Answer, Bm25, K1, Term};
+use crate::retrieve::variant::Naming;
+use crate::shopper::sequence::{Own, Wide};
 use crate::store::{Item, Scope, Store, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -61,13 +65,17 @@ impl<'a> PgStore<'a> {
 
     /// What the caller's filter and rights leave of the items.
     pub fn scope(&self) -> Result<Scope> {
-        let catalog = self.catalog;
-        if self.filter.0 == "true" && !catalog.is_part() && !self.guarded {
+        if self.filter.0 == "true" && !self.catalog.is_part() && !self.guarded {
             return Ok(Scope::All);
         }
+        self.scope_of(&self.filter)
+    }
+
+    /// The items that pass conditions on `i`, which bind from `$2` on, as the caller sees them.
+    fn scope_of(&self, (condition, bound): &(String, Vec<Arg>)) -> Result<Scope> {
+        let catalog = self.catalog;
         // The keys travel as the array that they are: no conversion, whatever their type.
         let keys_type = pg_sys::Oid::from(catalog.key_array);
-        let (condition, bound) = &self.filter;
         let sql = format!(
             "SELECT pg_catalog.array_agg(s.k), pg_catalog.count(*) FROM (SELECT i.{} AS k FROM {} i WHERE {condition} LIMIT $1) s",
             ident(&catalog.key),
@@ -113,7 +121,7 @@ impl<'a> PgStore<'a> {
         }
         let _owner = Owner::of(self.catalog.owner());
         let sql = format!(
-            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers, s.last
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers
              FROM {} c LEFT JOIN {} s ON s.id OPERATOR(pg_catalog.=) c.id WHERE c.key {} $1",
             self.catalog.companion, self.catalog.stats, self.catalog.key_equal
         );
@@ -153,6 +161,25 @@ impl<'a> PgStore<'a> {
             Arg::raw(pg_sys::INT8ARRAYOID, Some(ids)),
         ];
         spi::query(Mode::Read, &sql, &args, |found| row(found.need(2)?, found))
+    }
+
+    /// What a table of pairs says of items.
+    fn neighbours(&self, table: &str, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
+        let _owner = self.owner();
+        let sql = format!("SELECT p.id, p.others, p.weights FROM {table} p WHERE p.id = ANY ($1)");
+        let rows = spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| {
+            let (others, weights): (Vec<i64>, Vec<f32>) = (row.need(2)?, row.need(3)?);
+            Ok((row.need(1)?, others.into_iter().zip(weights).collect()))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// The numbers that a statement gives, read as the owner: `$1` is how many, `$2` the scope's items.
+    fn ids(&self, sql: &str, n: usize, named: Option<Arg>) -> Result<Vec<i64>> {
+        let _owner = self.owner();
+        let mut args = vec![Arg::of(n as i64)];
+        args.extend(named);
+        spi::query(Mode::ReadCustom, sql, &args, |row| row.need(1))
     }
 
     /// The first `n` items in scope of a source that gives its best `m` for any `m`.
@@ -224,14 +251,17 @@ impl Store for PgStore<'_> {
 
     fn whole(&self) -> Result<Whole> {
         let _owner = self.owner();
-        let sql =
-            format!("SELECT s.popularity, s.last, s.mean, s.shoppers FROM {} s WHERE s.id = 0", self.catalog.stats);
+        let sql = format!(
+            "SELECT s.popularity, s.last, s.mean, s.shoppers, date_part('epoch', now()) FROM {} s WHERE s.id = 0",
+            self.catalog.stats
+        );
         let whole = spi::first(Mode::Read, &sql, &[], |row| {
             Ok(Whole {
                 popularity: f64::from(row.need::<f32>(1)?),
                 newest: row.get(2).map(seconds),
                 mean: row.get(3).unwrap_or_default(),
                 shoppers: row.need::<i64>(4)? as f64,
+                now: row.need(5)?,
             })
         })?;
         Ok(whole.unwrap_or_default())
@@ -258,13 +288,35 @@ impl Store for PgStore<'_> {
     }
 
     fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
-        let _owner = self.owner();
-        let sql = format!("SELECT p.id, p.others, p.weights FROM {} p WHERE p.id = ANY ($1)", self.catalog.pairs);
-        let rows = spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| {
-            let (others, weights): (Vec<i64>, Vec<f32>) = (row.need(2)?, row.need(3)?);
-            Ok((row.need(1)?, others.into_iter().zip(weights).collect()))
-        })?;
-        Ok(rows.into_iter().collect())
+        self.neighbours(&self.catalog.pairs, items)
+    }
+
+    fn baskets(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
+        // A catalog of an earlier release has none until it is refreshed.
+        self.catalog.baskets.as_ref().map_or(Ok(HashMap::new()), |table| self.neighbours(table, items))
+    }
+
+    fn own_words(&self, item: i64, n: usize) -> Result<Bm25> {
+        aside::own_words(self, item, n)
+    }
+
+    fn namings(&self, items: &[i64]) -> Result<HashMap<i64, Naming>> {
+        aside::namings(self, items)
+    }
+
+    fn values(&self, items: &[i64], columns: &[String]) -> Result<HashMap<i64, Vec<Option<String>>>> {
+        aside::values(self, items, columns)
+    }
+
+    fn newest(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let (condition, named) = Self::named(scope, 2);
+        let sql =
+            format!("SELECT c.id FROM {} c WHERE {condition} ORDER BY c.id DESC LIMIT $1", self.catalog.companion);
+        self.filtered(n, scope, |m| self.ids(&sql, m, named))
+    }
+
+    fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        aside::category(self, items, n, scope)
     }
 
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
@@ -318,17 +370,29 @@ impl Store for PgStore<'_> {
     }
 
     fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        let (condition, named) = Self::named(scope, 2);
-        let sql = format!(
-            "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE {condition}
-             ORDER BY COALESCE(s.popularity, 0) DESC, c.id LIMIT $1",
-            self.catalog.companion, self.catalog.stats
+        let (c, s) = (&self.catalog.companion, &self.catalog.stats);
+        if let Scope::Only(_) = scope {
+            let (condition, named) = Self::named(scope, 2);
+            let sql = format!(
+                "SELECT c.id FROM {c} c LEFT JOIN {s} s ON s.id = c.id WHERE {condition}
+                 ORDER BY COALESCE(s.popularity, 0) DESC, c.id LIMIT $1"
+            );
+            return self.ids(&sql, n, named);
+        }
+        // An index gives the first of those that somebody took; only a small shop needs the others.
+        let taken = format!(
+            "SELECT s.id FROM {s} s WHERE s.id > 0 AND EXISTS (SELECT FROM {c} c WHERE c.id = s.id)
+             ORDER BY s.popularity DESC, s.id LIMIT $1"
+        );
+        let others = format!(
+            "SELECT c.id FROM {c} c WHERE NOT EXISTS (SELECT FROM {s} s WHERE s.id = c.id) ORDER BY c.id LIMIT $1"
         );
         self.filtered(n, scope, |m| {
-            let _owner = self.owner();
-            let mut args = vec![Arg::of(m as i64)];
-            args.extend(named);
-            spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
+            let mut found = self.ids(&taken, m, None)?;
+            if found.len() < m {
+                found.extend(self.ids(&others, m - found.len(), None)?);
+            }
+            Ok(found)
         })
     }
 
@@ -366,10 +430,19 @@ impl Store for PgStore<'_> {
         Ok(items.iter().copied().filter(|id| seen.contains(id)).collect())
     }
 
+    fn learned(&self, ranker: i64, items: &[i64]) -> Result<HashMap<i64, Own>> {
+        learned::of(self.catalog, ranker, items)
+    }
+
+    fn wanted(&self, ranker: i64, shopper: &Wide, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let (condition, named) = Self::named(scope, 3);
+        self.filtered(n, scope, |m| learned::wanted(self.catalog, ranker, shopper, m, (&condition, named)))
+    }
+
     fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>> {
         let _owner = self.owner();
         let sql = format!(
-            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers, s.last
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers
              FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE c.id = ANY ($1)",
             self.catalog.companion, self.catalog.stats
         );
@@ -379,7 +452,7 @@ impl Store for PgStore<'_> {
 }
 
 impl PgStore<'_> {
-    /// Columns id, lexemes, length, embedding, popularity, model, shoppers, last.
+    /// Columns id, lexemes, length, embedding, popularity, model, shoppers.
     fn read_item(&self, row: &spi::Row, halfvec: pg_sys::Oid, words: &Bm25) -> Result<Item> {
         row.check(2, pg_sys::TSVECTOROID)?;
         row.check(4, halfvec)?;
@@ -396,7 +469,7 @@ impl PgStore<'_> {
             vector: row.datum(4).filter(|_| same).map(|datum| unsafe { vector::read_halfvec(datum) }),
             popularity: f64::from(row.get::<f32>(5).unwrap_or(0.0)),
             shoppers: row.get::<i64>(7).unwrap_or(0) as f64,
-            last: row.get(8).map(seconds),
+            own: None,
         })
     }
 

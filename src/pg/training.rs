@@ -8,22 +8,24 @@ use super::interrupt::{Backend, Silent};
 use super::ranker::{self, Fresh};
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
-use super::{guc, refresh, session};
+use super::{behaviour, guc, learned, refresh, session, vector};
 use crate::catalog::filter::Filter;
-use crate::catalog::options::{SearchOptions, from_object};
+use crate::catalog::options::from_object;
 use crate::control::Control;
 use crate::embed::Role;
 use crate::error::{Error, Result};
-use crate::event::Kind;
-use crate::learn::log::{Cleaned, Log, Logged};
-use crate::learn::plan::{self, Cut, Drawn, Shop, Verdict};
-use crate::learn::sample::{Lists, Texts, Untaught};
-use crate::learn::train;
-use crate::rank::feature::{self, Known, Learnt};
+use crate::event::{Event, Kind};
+use crate::learn::log::{Basket, Cleaned, Log, Logged};
+use crate::learn::plan::{self, Course, Cut, Drawn, Shop, Verdict};
+use crate::learn::sample::{Lists, Texts};
+use crate::learn::table::Table;
+use crate::learn::{encoder, train};
+use crate::rank::feature::Known;
 use crate::rank::network::{HEADS, Head, Ranker};
-use crate::rank::weights;
+use crate::rank::trained::Trained;
+use crate::rank::{fixed, weights};
 use crate::retrieve::together;
-use crate::search;
+use crate::shopper::sequence::{self, Encoder, Own};
 use crate::store::{Item, Store};
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
@@ -55,13 +57,15 @@ pub struct Options {
     pub samples: usize,
     /// Passes over them, at most, 1 to 200. Default: 14.
     pub epochs: usize,
+    /// Passes of the shopper encoder over the behaviour, 0 (no encoder) to 100. Default: 5.
+    pub sequence: usize,
     /// When the outcome ranks: better, always, never. Default: better.
     pub deploy: Deploy,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 1, samples: 9000, epochs: 14, deploy: Deploy::Better }
+        Options { seed: 1, samples: 9000, epochs: 14, sequence: 5, deploy: Deploy::Better }
     }
 }
 
@@ -75,6 +79,7 @@ impl Options {
         };
         range("samples", (100..=1_000_000).contains(&read.samples), "from 100 to 1000000")?;
         range("epochs", (1..=200).contains(&read.epochs), "from 1 to 200")?;
+        range("sequence", read.sequence <= 100, "from 0 to 100")?;
         Ok(read)
     }
 }
@@ -123,20 +128,32 @@ impl<'a> Training<'a> {
         let _owner = Acting::as_owner(self.catalog.owner());
         let started = Instant::now();
         let log = self.log()?;
+        let baskets = log.baskets().len();
+        if baskets < FEWEST {
+            let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
+            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+        }
         let parent = ranker::deployed(self.catalog)?;
         let trained = ranker::to_rank_by(self.catalog, None)?;
         let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
         let texts = ShopTexts { catalog: self.catalog, encoder, queries: RefCell::default() };
-        let cut = self.cut(&log, &store, &texts, trained.as_deref())?;
+        let mut rows = Vec::new();
+        let table = self.table(&store)?;
+        let mut course = self.encode(&log, &table, trained.as_deref(), &mut rows)?;
+        let cut = self.cut(&log, &store, &texts, trained.as_deref(), course.as_mut())?;
         pgrx::notice!(
-            "train of {}: {} lists of candidates in {:.1} s; propensities {}",
+            "train of {}: {} lists of candidates, {:.1} s so far; propensities {}",
             self.catalog.name,
             cut.train.lists.len() + cut.validation.lists.len() + cut.test.lists.len(),
             started.elapsed().as_secs_f64(),
             if cut.looked.is_empty() { "are not known, every weight is 1" } else { "by position from the log" }
         );
-        let (fitted, rows) = self.fit(&cut, trained.as_deref())?;
+        // Weights that were made for an encoder say nothing without one, and the other way round.
+        let before = trained.as_deref().filter(|r| r.encoder.is_some() == course.is_some());
+        let mut fitted = self.fit(&cut, before, &mut rows)?;
         let verdicts = plan::judge(&fitted, &cut.test, u64::from(self.options.seed));
+        let taught = course.map(|course| course.training.taught());
+        fitted.encoder = taught.as_ref().map(|t| t.encoder.clone());
         let fresh = Fresh {
             ranker: &fitted,
             parent,
@@ -145,6 +162,13 @@ impl<'a> Training<'a> {
             metrics: metrics(&verdicts),
         };
         let number = ranker::keep(self.catalog, fresh)?;
+        if let Some(taught) = &taught {
+            let least = refresh::min_shoppers(self.catalog)?;
+            let shoppers = log.shoppers_of_items();
+            let shared = |row: usize| shoppers.get(&table.ids[row]).copied().unwrap_or(0) >= least;
+            learned::keep(self.catalog, number, (&table, taught), shared, &self.control)?;
+        }
+        ranker::prune(self.catalog)?;
         let better = plan::is_better(&verdicts);
         let due = match self.options.deploy {
             Deploy::Better => better,
@@ -162,13 +186,97 @@ impl<'a> Training<'a> {
         Ok(rows)
     }
 
-    /// Draws the lists.
-    fn cut(&self, log: &Log, store: &PgStore, texts: &ShopTexts, trained: Option<&Ranker>) -> Result<Cut> {
-        let baskets = log.baskets().len();
-        if baskets < FEWEST {
-            let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
-            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+    /// The items that the encoder learns: all, or those that most shoppers took where all do not fit.
+    fn table(&self, store: &PgStore) -> Result<Table> {
+        if self.options.sequence == 0 {
+            return Ok(Table::default());
         }
+        let c = self.catalog;
+        let most = Self::memory() / 2 / Table::bytes(c.dimension as usize);
+        let sql = format!(
+            "SELECT c.id, c.embedding, left(i.{title}::text, 500) FROM {companion} c JOIN {items} i ON i.{key} {equal} c.key
+             LEFT JOIN {stats} s ON s.id = c.id ORDER BY COALESCE(s.shoppers, 0) DESC, c.id LIMIT $1",
+            title = ident(&c.title),
+            companion = c.companion,
+            items = c.name,
+            key = ident(&c.key),
+            equal = c.key_equal,
+            stats = c.stats,
+        );
+        let halfvec = vector::types()?.halfvec;
+        let mut items = Vec::new();
+        spi::stream(&sql, &[Arg::of(most as i64)], 1024, |rows| {
+            for row in rows {
+                row.check(2, halfvec)?;
+                // SAFETY: the column is a halfvec.
+                let vector = row.datum(2).map(|d| unsafe { vector::read_halfvec(d) }).unwrap_or_default();
+                items.push((row.need(1)?, vector, row.get::<String>(3).unwrap_or_default()));
+            }
+            self.control.check()
+        })?;
+        if items.len() >= most {
+            pgrx::notice!(
+                "the encoder learns the {most} items that most shoppers took, to stay within persona.maintenance_memory; others go by their text"
+            );
+        }
+        items.sort_unstable_by_key(|(id, ..)| *id);
+        Ok(Table::new(items, &store.whole()?.mean))
+    }
+
+    /// Trains the shopper encoder on what lies before the first sample; a NOTICE and a row for each pass.
+    fn encode<'t>(
+        &self,
+        log: &Log,
+        table: &'t Table,
+        trained: Option<&Ranker>,
+        rows: &mut Vec<Row>,
+    ) -> Result<Option<Course<'t>>> {
+        if table.is_empty() {
+            return Ok(None);
+        }
+        let settings = encoder::Settings { history: history_limit(), ..encoder::Settings::default() };
+        let seed = u64::from(self.options.seed);
+        let before = trained.and_then(|r| Some((r.number, r.encoder.clone()?))).filter(|(_, e)| e.text == table.text);
+        let goes_on = before.is_some();
+        let mut training = match before {
+            // What was learnt goes on, more gently.
+            Some((number, encoder)) => {
+                encoder::Training::from(table, settings, encoder, &learned::all(self.catalog, number)?, seed)
+            }
+            None => encoder::Training::new(table, settings, seed),
+        };
+        let first = plan::first(log);
+        let baskets: Vec<Basket> = log.baskets().into_iter().filter(|b| b.at < first).collect();
+        let passes = if goes_on { self.options.sequence.div_ceil(2) } else { self.options.sequence };
+        let most = if goes_on { 0.3 } else { 1.0 };
+        for pass in 0..passes {
+            let started = Instant::now();
+            let rate = |n: usize| most * (1.0 - n as f32 / passes as f32).max(0.02);
+            let loss = training.pass(log, &baskets, (rate(pass), rate(pass + 1)), &self.control)?;
+            let seconds = started.elapsed().as_secs_f64();
+            pgrx::notice!("train of {}: sequence {}: loss {loss:.4}, {seconds:.1} s", self.catalog.name, pass + 1);
+            rows.push(Row {
+                stage: "sequence",
+                epoch: pass as i32 + 1,
+                loss: f64::from(loss),
+                pointwise: None,
+                search: None,
+                recommend: None,
+                seconds,
+            });
+        }
+        Ok(Some(Course { table, training }))
+    }
+
+    /// Draws the lists.
+    fn cut(
+        &self,
+        log: &Log,
+        store: &PgStore,
+        texts: &ShopTexts,
+        trained: Option<&Ranker>,
+        course: Option<&mut Course>,
+    ) -> Result<Cut> {
         let count = "SELECT pg_catalog.count(*) FROM ";
         let items: i64 =
             spi::first(Mode::Write, &format!("{count}{}", self.catalog.companion), &[], |row| row.need(1))?
@@ -182,7 +290,15 @@ impl<'a> Training<'a> {
         }
         let most = (Self::memory() / 192).max(1000);
         let min_shoppers = refresh::min_shoppers(self.catalog)?;
-        let before = |known: &Known, item: &Item, head: Head| before(trained, known, item, head);
+        // What is to beat: the ranker that ranks now, as its own encoder reads the history, or the fixed weights.
+        let trained = trained.map(|r| Ok::<_, Error>((r, learned::all(self.catalog, r.number)?))).transpose()?;
+        let before = |known: &Known, item: &Item, head: Head, history: &[Event]| match &trained {
+            None => {
+                let words = (head == Head::Answer).then_some(known.words.terms.len());
+                fixed::parts(known, item, &fixed::gates(words, |_| 1.0)).score()
+            }
+            Some((ranker, own)) => incumbent(ranker, own, known, item, head, history),
+        };
         let shop = Shop {
             log,
             store,
@@ -192,9 +308,8 @@ impl<'a> Training<'a> {
             pairs: together::Settings { most, min_shoppers, ..weights::PAIRS },
             before: &before,
         };
-        let history = guc::HISTORY_LIMIT.get().max(1) as usize;
-        let drawn = Drawn { samples, others: OTHERS, history, seed: u64::from(self.options.seed) };
-        let cut = plan::cut(&shop, &Untaught, drawn, &self.control)?;
+        let drawn = Drawn { samples, others: OTHERS, history: history_limit(), seed: u64::from(self.options.seed) };
+        let cut = plan::cut(&shop, course, drawn, &self.control)?;
         if cut.train.lists.is_empty() || cut.validation.lists.is_empty() {
             let found = format!("{} lists of candidates with something taken", cut.train.lists.len());
             return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
@@ -203,8 +318,7 @@ impl<'a> Training<'a> {
     }
 
     /// Fits the networks; a NOTICE and a row for each epoch.
-    fn fit(&self, cut: &Cut, trained: Option<&Ranker>) -> Result<(Ranker, Vec<Row>)> {
-        let mut rows = Vec::new();
+    fn fit(&self, cut: &Cut, trained: Option<&Ranker>, rows: &mut Vec<Row>) -> Result<Ranker> {
         let mut last = Instant::now();
         let settings = train::Settings { epochs: self.options.epochs, ..train::Settings::default() };
         let mut tell = |epoch: &train::Epoch| {
@@ -232,12 +346,12 @@ impl<'a> Training<'a> {
         };
         let seed = u64::from(self.options.seed);
         let (fitted, _) = plan::fit(cut, trained.cloned(), settings, seed, &self.control, &mut tell)?;
-        Ok((fitted, rows))
+        Ok(fitted)
     }
 
     /// The behaviour, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
     fn log(&self) -> Result<Log> {
-        let Some(events) = refresh::behaviour(self.catalog, true)? else {
+        let Some(events) = behaviour::all(self.catalog)? else {
             let found = "no behaviour table".to_owned();
             return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
         };
@@ -288,19 +402,23 @@ impl<'a> Training<'a> {
     }
 }
 
-/// The score of the ranking to beat: of a ranker, or of the fixed weights.
-fn before(trained: Option<&Ranker>, known: &Known, item: &Item, head: Head) -> f32 {
-    match trained {
-        None => {
-            let words = (head == Head::Answer).then_some(known.words.terms.len());
-            search::untrained(known, item, &search::fixed(words, &SearchOptions::default())).score()
-        }
-        Some(ranker) => {
-            let gates = ranker.gates(head, &feature::call(known));
-            let values = ranker.values(&feature::of(known, item, Learnt::default()));
-            gates.iter().zip(values).map(|(g, v)| g * v).sum()
-        }
-    }
+/// The score of the ranker that ranks now.
+fn incumbent(
+    ranker: &Ranker,
+    own: &HashMap<i64, Own>,
+    known: &Known,
+    item: &Item,
+    head: Head,
+    history: &[Event],
+) -> f32 {
+    let read = |e: &Encoder| e.read(&sequence::steps(history, known.at), |id| own.get(&id).cloned(), known.at);
+    let reading = ranker.encoder.as_ref().map(read).unwrap_or_default();
+    let item = Item { own: own.get(&item.id).cloned().map(Box::new), ..item.clone() };
+    Trained::open(Arc::new(ranker.clone()), known, head, reading, |_| 1.0).parts(known, &item).score()
+}
+
+fn history_limit() -> usize {
+    guc::HISTORY_LIMIT.get().max(1) as usize
 }
 
 fn name(head: Head) -> &'static str {

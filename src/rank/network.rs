@@ -12,6 +12,7 @@
 use super::feature::{CALL, Call, Features, ITEM};
 use crate::error::{Error, Result};
 use crate::parts::{DIMENSIONS, Dimension};
+use crate::shopper::sequence::Encoder;
 use serde::{Deserialize, Serialize};
 
 /// Units of the hidden layer of each dimension.
@@ -128,6 +129,10 @@ pub struct Ranker {
     pub weights: Vec<f32>,
     /// What a sum of parts lacks to be the logarithm of odds, by head.
     pub bias: [f32; HEADS.len()],
+    /// The shopper encoder that its features were made with.
+    pub encoder: Option<Encoder>,
+    /// Its number among the rankers; 0 until it has one.
+    pub number: i64,
     blocks: Vec<Block>,
 }
 
@@ -137,11 +142,14 @@ struct Header {
     call: Vec<String>,
     hidden: usize,
     bias: Vec<f32>,
+    /// Bytes of the encoder behind the weights.
+    encoder: usize,
 }
 
 impl Header {
-    fn own(bias: &[f32]) -> Header {
+    fn own(bias: &[f32], encoder: usize) -> Header {
         Header {
+            encoder,
             features: names(),
             call: CALL.iter().map(|name| (*name).to_owned()).collect(),
             hidden: HIDDEN,
@@ -158,7 +166,7 @@ pub fn names() -> Vec<String> {
 impl Ranker {
     /// A ranker of such weights; of as many as [`size`] says.
     pub fn new(scale: Features, weights: Vec<f32>, bias: [f32; HEADS.len()]) -> Ranker {
-        Ranker { scale, weights, bias, blocks: blocks() }
+        Ranker { scale, weights, bias, encoder: None, number: 0, blocks: blocks() }
     }
 
     /// The gates of a head for a call, by dimension.
@@ -182,12 +190,15 @@ impl Ranker {
         values
     }
 
-    /// As bytes: the length of a header, the header as JSON, the spreads, the weights; numbers little-endian.
+    /// As bytes: the length of a header, the header as JSON, the spreads, the weights, the encoder; numbers
+    /// little-endian.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let header = serde_json::to_vec(&Header::own(&self.bias)).unwrap_or_default();
+        let encoder = self.encoder.as_ref().map(Encoder::to_bytes).unwrap_or_default();
+        let header = serde_json::to_vec(&Header::own(&self.bias, encoder.len())).unwrap_or_default();
         let mut bytes = (header.len() as u32).to_le_bytes().to_vec();
         bytes.extend(header);
         bytes.extend(self.scale.iter().chain(&self.weights).flat_map(|w| w.to_le_bytes()));
+        bytes.extend(encoder);
         bytes
     }
 
@@ -198,15 +209,18 @@ impl Ranker {
         let (header, rest) =
             rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(|| bad("they are cut"))?;
         let header: Header = serde_json::from_slice(header).map_err(|_| bad("their header cannot be read"))?;
-        let own = Header::own(&header.bias);
+        let own = Header::own(&header.bias, 0);
         if header.features != own.features || header.call != own.call || header.hidden != own.hidden {
             return Err(bad("they were trained for features of another release"));
         }
         let bias = header.bias.as_slice().try_into().map_err(|_| bad("their header cannot be read"))?;
         let blocks = blocks();
-        if rest.len() != (ITEM.len() + size(&blocks)) * 4 {
+        let (rest, encoder) =
+            rest.split_at_checked((ITEM.len() + size(&blocks)) * 4).ok_or_else(|| bad("they are cut"))?;
+        if encoder.len() != header.encoder {
             return Err(bad("they are cut"));
         }
+        let encoder = if encoder.is_empty() { None } else { Some(Encoder::from_bytes(encoder)?) };
         let mut numbers = rest.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let mut scale = [0.0; ITEM.len()];
         scale.iter_mut().zip(numbers.by_ref()).for_each(|(to, from)| *to = from);
@@ -214,7 +228,7 @@ impl Ranker {
         if !scale.iter().chain(&weights).chain(&bias).all(|w: &f32| w.is_finite()) {
             return Err(bad("they hold what is no number"));
         }
-        Ok(Ranker { scale, weights, bias, blocks })
+        Ok(Ranker { scale, weights, bias, encoder, number: 0, blocks })
     }
 }
 

@@ -1,4 +1,6 @@
 //! Candidates: which items are worth ranking.
 
+pub mod fuse;
 pub mod lexical;
 pub mod together;
+pub mod variant;

@@ -3,14 +3,16 @@
 use super::super::identity;
 use super::super::interrupt::Backend;
 use super::super::spi::{self, Arg, Mode};
-use super::super::store::PgStore;
+use super::super::store::{PgStore, aside};
 use super::super::{catalog, companion, ranker, session};
 use crate::catalog::filter::Filter;
-use crate::catalog::options::SearchOptions;
+use crate::catalog::options::{Key, SearchOptions};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::parts::Parts;
-use crate::search::{self, Question, Request};
+use crate::recommend;
+use crate::search::{self, Question, Ranked, Request};
+use crate::store::Scope;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, FromDatum, JsonB};
 use serde_json::{Map, Value};
@@ -82,8 +84,46 @@ pub struct Found<T> {
     pub source: String,
 }
 
+/// What a list begins at.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    /// The query, or the shopper where there is none.
+    Query,
+    /// An item, for what is like it.
+    Similar(Anchor<'a>),
+    /// An item, for what goes with it in one basket.
+    Basket(Anchor<'a>),
+}
+
+/// How an item is named.
+#[derive(Clone, Copy)]
+pub enum Anchor<'a> {
+    /// By a row of the caller's; `None` is a NULL row.
+    Row(Option<pg_sys::Datum>),
+    /// By its key as text.
+    Id(&'a str),
+}
+
+impl Anchor<'_> {
+    /// The item's number; one that nothing is kept under where the catalog does not know it.
+    fn number(self, store: &PgStore, catalog: &catalog::Catalog) -> Result<i64> {
+        let found = match self {
+            Anchor::Row(None) => None,
+            Anchor::Row(Some(row)) => {
+                let name = column_name(&catalog.key)?;
+                // SAFETY: the door's argument is a row.
+                let key = unsafe { key_of(row, &name) };
+                key.map(|key| aside::number(store, key)).transpose()?.flatten()
+            }
+            Anchor::Id(id) => aside::numbers(store, &[Key::Text(id.to_owned())])?.pop(),
+        };
+        Ok(found.unwrap_or(-1))
+    }
+}
+
 /// The arguments that every overload has.
 pub struct Call<'a> {
+    pub start: Start<'a>,
     pub query: Option<&'a str>,
     pub user_id: Option<&'a str>,
     pub context: Option<JsonB>,
@@ -129,10 +169,10 @@ pub fn find<T>(
     let control = Backend;
     let mut question = Question::ask(&store, &request, vector)?;
     if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
-        question = question.rank_by(ranker, &request);
+        question = question.rank_by(&store, ranker, &request)?;
     }
     let scope = store.scope()?;
-    let ranked = search::search(&store, &request, &question, &scope, &control)?;
+    let ranked = ranked(&store, &catalog, call, &request, &question, &scope, &control)?;
     // Rows are fetched until k are there: one may have gone since its words were kept (a view's, say).
     let mut found = Vec::with_capacity(k);
     let mut rest = ranked.get(request.options.offset..).unwrap_or(&[]);
@@ -151,6 +191,52 @@ pub fn find<T>(
         }
     }
     Ok(found)
+}
+
+/// The whole ranking of what a call begins at.
+fn ranked(
+    store: &PgStore,
+    catalog: &catalog::Catalog,
+    call: &Call,
+    request: &Request,
+    question: &Question,
+    scope: &Scope,
+    control: &dyn Control,
+) -> Result<Vec<Ranked>> {
+    match call.start {
+        Start::Query => search::search(store, request, question, scope, control),
+        Start::Similar(item) => {
+            recommend::similar(store, request, question, item.number(store, catalog)?, scope, control)
+        }
+        Start::Basket(item) => {
+            let mut items = vec![item.number(store, catalog)?];
+            for other in aside::numbers(store, &request.options.basket)? {
+                if !items.contains(&other) {
+                    items.push(other);
+                }
+            }
+            recommend::bought_together(store, request, question, &items, scope, control)
+        }
+    }
+}
+
+/// A column's name as C has it.
+pub fn column_name(name: &str) -> Result<std::ffi::CString> {
+    std::ffi::CString::new(name).map_err(|_| Error::Internal("a column's name holds a zero byte".into()))
+}
+
+/// The key of a row, as its header says which column is which.
+///
+/// # Safety
+/// The datum is a composite value.
+pub unsafe fn key_of(row: pg_sys::Datum, key: &std::ffi::CStr) -> Option<pg_sys::Datum> {
+    // SAFETY: a composite datum, whose header says its type; the name is one of its columns.
+    unsafe {
+        let header = pg_sys::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+        let mut null = false;
+        let key = pg_sys::GetAttributeByName(header, key.as_ptr(), &mut null);
+        (!null).then_some(key)
+    }
 }
 
 /// A typed row with its place: what the functions over a row type return.

@@ -12,5 +12,6 @@ mod refresh;
 mod rerank;
 mod score;
 mod search;
+mod similar;
 pub mod train;
 mod trigger;

@@ -1,7 +1,7 @@
 //! `persona.recommend`: what the shopper would want, without a query.
 
 use super::super::error::door;
-use super::found::{Call, named, typed};
+use super::found::{Call, Start, named, typed};
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB};
 use serde_json::{Value, json};
@@ -44,7 +44,9 @@ fn recommend_rows(
         name!(parts, JsonB),
     ),
 > {
-    door(|| typed(fcinfo, &Call { query: None, user_id, context, filter, k, options: options(given) }))
+    door(|| {
+        typed(fcinfo, &Call { start: Start::Query, query: None, user_id, context, filter, k, options: options(given) })
+    })
 }
 
 /// `persona.recommend` for a table's name: rows as jsonb.
@@ -68,5 +70,7 @@ fn recommend_json(
         name!(parts, JsonB),
     ),
 > {
-    door(|| named(items, &Call { query: None, user_id, context, filter, k, options: options(given) }))
+    door(|| {
+        named(items, &Call { start: Start::Query, query: None, user_id, context, filter, k, options: options(given) })
+    })
 }

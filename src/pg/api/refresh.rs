@@ -32,6 +32,7 @@ fn refresh(
             refresh.step("terms", Refresh::terms)?,
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,
+            refresh.step("baskets", Refresh::baskets)?,
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
@@ -73,7 +74,8 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             2 => refresh.step("index", Refresh::index).map(|_| Some(3))?,
             3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
-            _ => refresh.step("pairs", Refresh::pairs).map(|_| None)?,
+            5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
+            _ => refresh.step("baskets", Refresh::baskets).map(|_| None)?,
         })
     })
 }

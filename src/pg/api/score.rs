@@ -3,7 +3,7 @@
 use super::super::error::door;
 use super::super::store::PgStore;
 use super::super::{catalog, identity, ranker};
-use super::found::{Context, query_vector};
+use super::found::{Context, column_name, key_of, query_vector};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::error::Result;
@@ -71,12 +71,11 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
         let mut question = Question::ask(&store, &request, vector)?;
         if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
-            question = question.rank_by(ranker, &request);
+            question = question.rank_by(&store, ranker, &request)?;
         }
         (store.is_guarded(), question)
     };
-    let key = std::ffi::CString::new(catalog.key.as_str())
-        .map_err(|_| crate::error::Error::Internal("a column's name holds a zero byte".into()))?;
+    let key = column_name(&catalog.key)?;
     Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, key })
 }
 
@@ -127,15 +126,13 @@ fn score(
                 }
             }
         };
-        // SAFETY: a composite datum, whose header says its type; the name is one of its columns.
-        let key = unsafe {
-            let header = pg_sys::pg_detoast_datum(item.datum().cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
-            let mut null = false;
-            let key = pg_sys::GetAttributeByName(header, asked.key.as_ptr(), &mut null);
-            (!null).then_some(key)
-        };
+        // SAFETY: the argument is a row.
+        let key = unsafe { key_of(item.datum(), &asked.key) };
         let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded);
-        let known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
+        let mut known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
+        if let Some(item) = &mut known {
+            asked.question.learn(&store, item)?;
+        }
         Ok(Some(asked.question.parts(&known.unwrap_or(Item { id: -1, ..Item::default() })).score()))
     })
 }
