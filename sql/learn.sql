@@ -19,3 +19,9 @@ FROM persona.ranker r
 WHERE pg_catalog.has_any_column_privilege(r.items, 'SELECT');
 COMMENT ON VIEW persona.rankers IS 'rankers of the tables that the caller may read: which one ranks, what each was trained on, how it compared';
 GRANT SELECT ON persona.rankers TO PUBLIC;
+
+CREATE FUNCTION persona.forget(items regclass, user_id text)
+RETURNS TABLE (relation regclass, "rows" bigint, note text)
+LANGUAGE sql VOLATILE
+AS $$ SELECT f.relation::pg_catalog.regclass, f."rows", f.note FROM persona._forget(items, user_id) f $$;
+COMMENT ON FUNCTION persona.forget(regclass, text) IS 'deletes a shopper''s rows of the behaviour tables and counts statistics without them, in one transaction; rows name the rankers that have learnt from them';

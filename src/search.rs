@@ -97,7 +97,15 @@ impl Question {
     }
 
     /// The same question ranked by a ranker, whose gates this call opens.
-    pub fn rank_by(mut self, store: &dyn Store, ranker: Arc<Ranker>, request: &Request) -> Result<Question> {
+    ///
+    /// `context` holds the caller's values of context columns.
+    pub fn rank_by(
+        mut self,
+        store: &dyn Store,
+        ranker: Arc<Ranker>,
+        request: &Request,
+        context: &[(String, String)],
+    ) -> Result<Question> {
         let asked = request.query.is_some_and(|q| !q.trim().is_empty());
         // The hour is the caller's; gaps count to it, or to the newest event where that is older.
         let moment = request.at.unwrap_or(self.whole.now);
@@ -106,7 +114,7 @@ impl Question {
                 let steps = sequence::steps(&self.history, self.at(request));
                 let ids: Vec<i64> = steps.iter().map(|step| step.item).collect();
                 let own = if ids.is_empty() { HashMap::new() } else { store.learned(ranker.number, &ids)? };
-                encoder.read(&steps, |item| own.get(&item).cloned(), moment)
+                encoder.read(&steps, |item| own.get(&item).cloned(), &encoder.moment_of(moment, context))
             }
             None => Reading::default(),
         };

@@ -50,7 +50,7 @@ struct Example {
     steps: Vec<Step>,
     rows: Vec<usize>,
     target: usize,
-    moments: [usize; 3],
+    moments: Vec<usize>,
     /// Bits of each step's numbers that stay.
     masks: Vec<u64>,
 }
@@ -88,9 +88,9 @@ pub struct Training<'a> {
 
 impl<'a> Training<'a> {
     /// From nothing: projections that the seed decides, newer items counting more.
-    pub fn new(table: &'a Table, settings: Settings, seed: u64) -> Training<'a> {
+    pub fn new(table: &'a Table, settings: Settings, log: &Log, seed: u64) -> Training<'a> {
         let mut random = Random::named(seed, "encoder");
-        let mut shared = Encoder::zero(table.text);
+        let mut shared = Encoder::zero(table.text, &log.values);
         let spread = 1.0 / (table.text.max(1) as f64).sqrt();
         for matrix in [&mut shared.into, &mut shared.out] {
             matrix.iter_mut().for_each(|w| *w = ((random.uniform() * 2.0 - 1.0) * spread) as f32);
@@ -174,6 +174,15 @@ impl<'a> Training<'a> {
             return;
         }
         let rows: Vec<usize> = steps.iter().filter_map(|step| self.table.row(step.item)).collect();
+        let seasons = log.seasons;
+        let known = |place: &usize| match place {
+            0..8 => seasons[0],
+            8..15 => seasons[1],
+            15..MOMENTS => seasons[2],
+            _ => true,
+        };
+        let moment = log.moment_of(&log.events[basket.rows.start]);
+        let moments: Vec<usize> = self.shared.places(&moment).into_iter().filter(known).collect();
         let taken = log.events[basket.rows.clone()].iter().filter(|e| e.weight > 0.0);
         let mut targets: Vec<usize> = taken.filter_map(|e| self.table.row(e.item)).collect();
         targets.sort_unstable();
@@ -185,7 +194,7 @@ impl<'a> Training<'a> {
                 a | b | (c & d)
             };
             let masks = rows.iter().map(|_| mask()).collect();
-            let moments = sequence::moments(basket.at);
+            let moments = moments.clone();
             examples.push(Example { steps: steps.clone(), rows: rows.clone(), target, moments, masks });
         }
     }
@@ -262,7 +271,7 @@ impl<'a> Training<'a> {
                     *user += if mask >> n & 1 == 1 { share * x * KEPT } else { 0.0 };
                 }
             }
-            for moment in example.moments {
+            for moment in &example.moments {
                 let own = &self.shared.moments[moment * WIDTH..(moment + 1) * WIDTH];
                 user.iter_mut().zip(own).for_each(|(user, m)| *user += m);
             }
@@ -295,10 +304,11 @@ impl<'a> Training<'a> {
         let mut by_user = matrix::product(&scores, &out, examples.len(), count, WIDTH);
         let by_out = matrix::by_columns(&scores, &users, count, examples.len(), WIDTH);
         drop(scores);
-        let mut gradient = Gradient { shared: Encoder::zero(self.table.text), own: Own::zero(self.table.len()) };
+        let mut gradient =
+            Gradient { shared: Encoder::zero(self.table.text, &self.shared.values), own: Own::zero(self.table.len()) };
         let mut by_x = vec![0.0f32; taken.len() * WIDTH];
         for ((example, pool), by_user) in examples.iter().zip(&pooled).zip(by_user.chunks_exact_mut(WIDTH)) {
-            for moment in example.moments {
+            for moment in &example.moments {
                 let own = &mut gradient.shared.moments[moment * WIDTH..(moment + 1) * WIDTH];
                 own.iter_mut().zip(by_user.iter()).for_each(|(to, by)| *to += by);
             }
@@ -387,7 +397,6 @@ impl<'a> Training<'a> {
         for (((weights, decay), gradient), adam) in weights.into_iter().zip(groups).zip(&mut self.adams) {
             adam.step(weights, gradient, rate, decay);
         }
-        debug_assert_eq!(self.shared.moments.len(), MOMENTS * WIDTH);
     }
 }
 
@@ -444,16 +453,19 @@ mod tests {
                     session: 0,
                     position: 0,
                     dwell: 0.0,
+                    context: 0,
                 });
             }
         }
-        (table, Log::new(events, Vec::new(), Cleaned::default()))
+        let mut log = Log::new(events, Vec::new(), Cleaned::default());
+        log.seasons = [true; 3];
+        (table, log)
     }
 
     #[test]
     fn the_gradient_is_that_of_finite_differences() {
         let (table, log) = shop();
-        let mut training = Training::new(&table, Settings { drawn: 5, ..Settings::default() }, 1);
+        let mut training = Training::new(&table, Settings { drawn: 5, ..Settings::default() }, &log, 1);
         let mut random = Random::new(8);
         for group in training.shared.groups_mut() {
             group.iter_mut().for_each(|w| *w += (random.uniform() - 0.5) as f32 * 0.3);
@@ -508,7 +520,7 @@ mod tests {
         let baskets = log.baskets();
         let run = || {
             let settings = Settings { batch: 128, drawn: 20, ..Settings::default() };
-            let mut training = Training::new(&table, settings, 5);
+            let mut training = Training::new(&table, settings, &log, 5);
             for _ in 0..12 {
                 training.pass(&log, &baskets, (1.0, 0.3), &Free).unwrap();
             }
@@ -519,7 +531,9 @@ mod tests {
         let mut hits = 0;
         for basket in baskets.iter().filter(|b| b.rows.start - b.shopper.start == 4) {
             let next = log.events[basket.rows.start].item;
-            hits += usize::from(teacher.nearest(&basket.history(&log, 10), basket.at, 1) == [next]);
+            hits += usize::from(
+                teacher.nearest(&basket.history(&log, 10), &log.moment_of(&log.events[basket.rows.start]), 1) == [next],
+            );
         }
         assert!(hits > 200, "{hits} of 300");
         assert_eq!(run(), taught);

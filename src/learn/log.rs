@@ -1,6 +1,7 @@
 //! Behaviour as read from the tables, cleaned and put in order.
 
 use crate::event::{Event, Kind};
+use crate::shopper::sequence::{self, Moment};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
@@ -25,6 +26,8 @@ pub struct Logged {
     pub position: u16,
     /// How long the item was looked at, in seconds.
     pub dwell: f32,
+    /// The values of its context columns, by their place in [`Log::contexts`] plus one; 0 is none.
+    pub context: u32,
 }
 
 /// What cleaning took out.
@@ -52,6 +55,13 @@ pub struct Log {
     pub events: Vec<Logged>,
     /// The queries that rows name.
     pub queries: Vec<String>,
+    /// Values of context columns that rows bear, each by its place in [`Log::values`].
+    pub contexts: Vec<Vec<u16>>,
+    /// The values that enough shoppers bear, as `sequence::value_name` writes them.
+    pub values: Vec<String>,
+    /// Which vectors of the moment can be learnt: parts of the day where rows have more than one, days of the week after
+    /// eight weeks, months after a year. Less would teach the log's own course.
+    pub seasons: [bool; 3],
     /// What cleaning took out.
     pub cleaned: Cleaned,
 }
@@ -102,7 +112,23 @@ impl Log {
         let before = events.len();
         events.retain(|e| !robots.contains(&e.shopper));
         cleaned.robots += (before - events.len()) as u64;
-        Log { events, queries, cleaned }
+        let mut log = Log { events, queries, cleaned, ..Log::default() };
+        log.count_seasons();
+        log
+    }
+
+    /// The moment of a row.
+    pub fn moment_of(&self, row: &Logged) -> Moment {
+        let values = self.contexts.get((row.context as usize).wrapping_sub(1)).cloned().unwrap_or_default();
+        Moment { at: row.at, values }
+    }
+
+    fn count_seasons(&mut self) {
+        let telling = || self.events.iter().filter(|e| e.weight > 0.0);
+        let (from, to) = telling().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), e| (a.min(e.at), b.max(e.at)));
+        let days = (to - from) / 86_400.0;
+        let parts: HashSet<usize> = telling().map(|e| sequence::moments(e.at)[0]).collect();
+        self.seasons = [parts.len() > 1, days >= 56.0, days >= 365.0];
     }
 
     /// The rows of each shopper.
@@ -188,7 +214,7 @@ mod tests {
 
     fn row(shopper: u32, item: i64, at: f64, kind: Kind) -> Logged {
         let weight = kind.weight() as f32;
-        Logged { shopper, item, at, kind, weight, query: 0, session: 0, position: 0, dwell: 0.0 }
+        Logged { shopper, item, at, kind, weight, query: 0, session: 0, position: 0, dwell: 0.0, context: 0 }
     }
 
     #[test]

@@ -110,6 +110,7 @@ mod tests {
                     session: 0,
                     position,
                     dwell: 0.0,
+                    context: 0,
                 };
                 rows.push(row(Kind::Impression));
                 if random.uniform() < 1.0 / f64::from(position) && random.uniform() < item as f64 / 8.0 {

@@ -17,6 +17,7 @@ use crate::rank::network::Head;
 use crate::rank::weights;
 use crate::retrieve::lexical::Bm25;
 use crate::shopper::Shopper;
+use crate::shopper::sequence::Moment;
 use crate::store::{Item, Scope, Store};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -33,20 +34,20 @@ pub trait Texts {
 /// What an encoder says of items to a shopper at a moment; without one, nothing.
 pub trait Encode {
     /// For each of the items.
-    fn learnt(&self, history: &[Event], at: f64, items: &[Item]) -> Vec<Learnt>;
+    fn learnt(&self, history: &[Event], moment: &Moment, items: &[Item]) -> Vec<Learnt>;
     /// The items that it would bring itself.
-    fn nearest(&self, history: &[Event], at: f64, n: usize) -> Vec<i64>;
+    fn nearest(&self, history: &[Event], moment: &Moment, n: usize) -> Vec<i64>;
 }
 
 /// No encoder.
 pub struct Untaught;
 
 impl Encode for Untaught {
-    fn learnt(&self, _: &[Event], _: f64, items: &[Item]) -> Vec<Learnt> {
+    fn learnt(&self, _: &[Event], _: &Moment, items: &[Item]) -> Vec<Learnt> {
         vec![Learnt::default(); items.len()]
     }
 
-    fn nearest(&self, _: &[Event], _: f64, _: usize) -> Vec<i64> {
+    fn nearest(&self, _: &[Event], _: &Moment, _: usize) -> Vec<i64> {
         Vec::new()
     }
 }
@@ -108,8 +109,8 @@ pub struct Settings {
     pub cut: f64,
 }
 
-/// The score that the ranking to beat gives an item, for a head and a history.
-pub type Before<'a> = dyn Fn(&Known, &Item, Head, &[Event]) -> f32 + 'a;
+/// The score that the ranking to beat gives an item, for a head, after a history and at a moment.
+pub type Before<'a> = dyn Fn(&Known, &Item, Head, (&[Event], &Moment)) -> f32 + 'a;
 
 /// Makes lists of one slice of time.
 pub struct Maker<'a> {
@@ -162,12 +163,12 @@ impl Maker<'_> {
         queries.dedup();
         let history = self.cut(basket.history(self.log, self.settings.history), random);
         if queries.is_empty() {
-            self.by_title(basket, rows, &history, random, lists)?;
+            self.by_title(rows, &history, random, lists)?;
         }
         for query in queries {
             self.by_query(rows, query, &history, random, lists)?;
         }
-        self.wanted(basket, rows, &history, random, lists)
+        self.wanted(rows, &history, random, lists)
     }
 
     /// Some histories are cut to their newest part, some left out.
@@ -201,14 +202,7 @@ impl Maker<'_> {
     }
 
     /// One or two words of the title of something that was taken.
-    fn by_title(
-        &self,
-        basket: &Basket,
-        rows: &[Logged],
-        history: &[Event],
-        random: &mut Random,
-        lists: &mut Lists,
-    ) -> Result<()> {
+    fn by_title(&self, rows: &[Logged], history: &[Event], random: &mut Random, lists: &mut Lists) -> Result<()> {
         let taken = Self::taken(rows.iter());
         let mut items: Vec<i64> = taken.keys().copied().collect();
         items.sort_unstable();
@@ -252,8 +246,13 @@ impl Maker<'_> {
         // Of the basket, what answers the query: it holds every word.
         let answers = |item: &Item| item.words.covered >= words.total() * 0.999;
         let label = |item: &Item| if answers(item) { taken.get(&item.id).copied().unwrap_or(0.0) } else { 0.0 };
-        let ask =
-            Ask { head: Head::Answer, words: &words, vector: Some(&vector), at: basket.at, shopper: rows[0].shopper };
+        let ask = Ask {
+            head: Head::Answer,
+            words: &words,
+            vector: Some(&vector),
+            moment: self.log.moment_of(&rows[0]),
+            shopper: rows[0].shopper,
+        };
         self.push(&ask, &shopper, history, &ids, label, lists)
     }
 
@@ -304,19 +303,18 @@ impl Maker<'_> {
             let grade = taken.get(&item.id).copied().unwrap_or(0.0);
             grade * place.get(&item.id).map_or(1.0, |position| self.propensity.weight(*position))
         };
-        let ask = Ask { head: Head::Answer, words: &words, vector: Some(&vector), at, shopper: first.shopper };
+        let ask = Ask {
+            head: Head::Answer,
+            words: &words,
+            vector: Some(&vector),
+            moment: self.log.moment_of(first),
+            shopper: first.shopper,
+        };
         self.push(&ask, &shopper, &with, &ids, label, lists)
     }
 
     /// What was taken though nobody asked: new items among what would be recommended.
-    fn wanted(
-        &self,
-        basket: &Basket,
-        rows: &[Logged],
-        history: &[Event],
-        random: &mut Random,
-        lists: &mut Lists,
-    ) -> Result<()> {
+    fn wanted(&self, rows: &[Logged], history: &[Event], random: &mut Random, lists: &mut Lists) -> Result<()> {
         let seen: HashSet<i64> = history.iter().map(|e| e.item).collect();
         let mut taken = Self::taken(rows.iter());
         taken.retain(|item, _| !seen.contains(item));
@@ -326,14 +324,15 @@ impl Maker<'_> {
         let shopper = self.shopper(history)?;
         let mut ids: Vec<i64> = shopper.neighbours().into_iter().take(weights::BROWSE_CAP).collect();
         ids.extend(self.past.popular());
-        ids.extend(self.encoder.nearest(history, basket.at, weights::TOGETHER_CAP));
+        let moment = self.log.moment_of(&rows[0]);
+        ids.extend(self.encoder.nearest(history, &moment, weights::TOGETHER_CAP));
         if let Some(vector) = shopper.vector() {
             ids.extend(self.store.dense(&vector, weights::DENSE_CAP, &Scope::All)?);
         }
         ids.retain(|id| !seen.contains(id));
         let ids = self.some(ids, &taken, random);
         let words = Bm25::default();
-        let ask = Ask { head: Head::Want, words: &words, vector: None, at: basket.at, shopper: rows[0].shopper };
+        let ask = Ask { head: Head::Want, words: &words, vector: None, moment, shopper: rows[0].shopper };
         self.push(&ask, &shopper, history, &ids, |item| taken.get(&item.id).copied().unwrap_or(0.0), lists)
     }
 
@@ -376,13 +375,13 @@ impl Maker<'_> {
         }
         let closeness = ask.vector.map(|v| shopper.closeness(v)).unwrap_or_default();
         let whole = &self.past.whole;
-        let (words, vector, at) = (ask.words, ask.vector, ask.at);
+        let (words, vector, at) = (ask.words, ask.vector, ask.moment.at);
         let known = Known { words, vector, shopper, closeness: &closeness, whole, at };
-        let learnt = self.encoder.learnt(history, at, &items);
+        let learnt = self.encoder.learnt(history, &ask.moment, &items);
         let first = lists.features.len();
         for ((item, label), learnt) in items.iter().zip(labels).zip(learnt) {
             lists.features.push(feature::of(&known, item, learnt));
-            lists.before.push((self.before)(&known, item, ask.head, history));
+            lists.before.push((self.before)(&known, item, ask.head, (history, &ask.moment)));
             lists.labels.push(label);
             lists.items.push(item.id);
         }
@@ -398,6 +397,6 @@ struct Ask<'a> {
     head: Head,
     words: &'a Bm25,
     vector: Option<&'a [f32]>,
-    at: f64,
+    moment: Moment,
     shopper: u32,
 }

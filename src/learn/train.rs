@@ -30,7 +30,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { epochs: 12, patience: 4, rate: 3e-3, decay: 1e-2, batch: 32 }
+        Settings { epochs: 12, patience: 4, rate: 3e-3, decay: 0.1, batch: 32 }
     }
 }
 
@@ -168,7 +168,7 @@ impl Work {
     fn of(ranker: &Ranker, blocks: &[Block], list: &List, lists: &Lists) -> Work {
         let mut scaled = lists.features[list.range.clone()].to_vec();
         for row in &mut scaled {
-            row.iter_mut().zip(&ranker.scale).for_each(|(x, s)| *x *= s);
+            *row = ranker.scaled(row);
         }
         let gates: Vec<f32> = (0..blocks.len())
             .map(|place| network::gate(blocks, &ranker.weights, list.head, place, &list.call))
@@ -287,7 +287,7 @@ mod tests {
             for item in 0..12 {
                 let mut row = [0.0; ITEM.len()];
                 row.iter_mut().for_each(|x| *x = random.uniform() as f32);
-                worth.push(if head == Head::Answer { row[18] } else { row[23] });
+                worth.push(if head == Head::Answer { row[18] } else { row[22] });
                 lists.features.push(row);
                 lists.items.push(item);
                 lists.before.push(0.0);

@@ -35,7 +35,11 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
-pgrx::extension_sql_file!("../../sql/learn.sql", name = "learn", requires = [api::train::train, api::rankers::deploy]);
+pgrx::extension_sql_file!(
+    "../../sql/learn.sql",
+    name = "learn",
+    requires = [api::train::train, api::rankers::deploy, api::forget::forget]
+);
 pgrx::extension_sql_file!(
     "../../sql/arrange.sql",
     name = "arrange",

@@ -25,7 +25,7 @@ use crate::rank::network::{HEADS, Head, Ranker};
 use crate::rank::trained::Trained;
 use crate::rank::{fixed, weights};
 use crate::retrieve::together;
-use crate::shopper::sequence::{self, Encoder, Own};
+use crate::shopper::sequence::{self, Encoder, Moment, Own};
 use crate::store::{Item, Store};
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
@@ -59,13 +59,15 @@ pub struct Options {
     pub epochs: usize,
     /// Passes of the shopper encoder over the behaviour, 0 (no encoder) to 100. Default: 5.
     pub sequence: usize,
+    /// Begin from nothing, though a ranker ranks: else what it has learnt goes on. Default: false.
+    pub anew: bool,
     /// When the outcome ranks: better, always, never. Default: better.
     pub deploy: Deploy,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 1, samples: 9000, epochs: 14, sequence: 5, deploy: Deploy::Better }
+        Options { seed: 1, samples: 9000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Better }
     }
 }
 
@@ -133,7 +135,7 @@ impl<'a> Training<'a> {
             let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
             return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
         }
-        let parent = ranker::deployed(self.catalog)?;
+        let parent = if self.options.anew { None } else { ranker::deployed(self.catalog)? };
         let trained = ranker::to_rank_by(self.catalog, None)?;
         let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
         let texts = ShopTexts { catalog: self.catalog, encoder, queries: RefCell::default() };
@@ -149,7 +151,8 @@ impl<'a> Training<'a> {
             if cut.looked.is_empty() { "are not known, every weight is 1" } else { "by position from the log" }
         );
         // Weights that were made for an encoder say nothing without one, and the other way round.
-        let before = trained.as_deref().filter(|r| r.encoder.is_some() == course.is_some());
+        let same = |r: &&Ranker| !self.options.anew && r.encoder.is_some() == course.is_some();
+        let before = trained.as_deref().filter(same);
         let mut fitted = self.fit(&cut, before, &mut rows)?;
         let verdicts = plan::judge(&fitted, &cut.test, u64::from(self.options.seed));
         let taught = course.map(|course| course.training.taught());
@@ -236,14 +239,15 @@ impl<'a> Training<'a> {
         }
         let settings = encoder::Settings { history: history_limit(), ..encoder::Settings::default() };
         let seed = u64::from(self.options.seed);
-        let before = trained.and_then(|r| Some((r.number, r.encoder.clone()?))).filter(|(_, e)| e.text == table.text);
+        let parent = trained.filter(|_| !self.options.anew);
+        let before = parent.and_then(|r| Some((r.number, r.encoder.clone()?))).filter(|(_, e)| e.text == table.text);
         let goes_on = before.is_some();
         let mut training = match before {
             // What was learnt goes on, more gently.
             Some((number, encoder)) => {
                 encoder::Training::from(table, settings, encoder, &learned::all(self.catalog, number)?, seed)
             }
-            None => encoder::Training::new(table, settings, seed),
+            None => encoder::Training::new(table, settings, log, seed),
         };
         let first = plan::first(log);
         let baskets: Vec<Basket> = log.baskets().into_iter().filter(|b| b.at < first).collect();
@@ -292,12 +296,12 @@ impl<'a> Training<'a> {
         let min_shoppers = refresh::min_shoppers(self.catalog)?;
         // What is to beat: the ranker that ranks now, as its own encoder reads the history, or the fixed weights.
         let trained = trained.map(|r| Ok::<_, Error>((r, learned::all(self.catalog, r.number)?))).transpose()?;
-        let before = |known: &Known, item: &Item, head: Head, history: &[Event]| match &trained {
+        let before = |known: &Known, item: &Item, head: Head, before: (&[Event], &Moment)| match &trained {
             None => {
                 let words = (head == Head::Answer).then_some(known.words.terms.len());
                 fixed::parts(known, item, &fixed::gates(words, |_| 1.0)).score()
             }
-            Some((ranker, own)) => incumbent(ranker, own, known, item, head, history),
+            Some((ranker, own)) => incumbent(ranker, own, known, item, head, before),
         };
         let shop = Shop {
             log,
@@ -363,7 +367,7 @@ impl<'a> Training<'a> {
             pgrx::notice!("one shopper of {parts} is read, to stay within persona.maintenance_memory");
         }
         let sql = format!(
-            "SELECT s.shopper, s.id, s.at, s.kind, s.weight, s.query, s.session, s.position, s.dwell, s.item FROM ({events}) s
+            "SELECT s.shopper, s.id, s.at, s.kind, s.weight, s.query, s.session, s.position, s.dwell, s.item, s.context FROM ({events}) s
              WHERE abs(hashtext(s.shopper)::bigint) % $1 = 0 ORDER BY s.shopper COLLATE \"C\", s.at, s.id"
         );
         let mut reader = Reader::default();
@@ -374,7 +378,7 @@ impl<'a> Training<'a> {
             self.control.check()
         })?;
         reader.cleaned.sampled = (total as u64).saturating_sub(reader.cleaned.read);
-        Ok(Log::new(reader.events, reader.queries, reader.cleaned))
+        reader.log(refresh::min_shoppers(self.catalog)?)
     }
 
     /// What a ranker was trained on, for its row.
@@ -409,9 +413,9 @@ fn incumbent(
     known: &Known,
     item: &Item,
     head: Head,
-    history: &[Event],
+    (history, moment): (&[Event], &Moment),
 ) -> f32 {
-    let read = |e: &Encoder| e.read(&sequence::steps(history, known.at), |id| own.get(&id).cloned(), known.at);
+    let read = |e: &Encoder| e.read(&sequence::steps(history, known.at), |id| own.get(&id).cloned(), moment);
     let reading = ranker.encoder.as_ref().map(read).unwrap_or_default();
     let item = Item { own: own.get(&item.id).cloned().map(Box::new), ..item.clone() };
     Trained::open(Arc::new(ranker.clone()), known, head, reading, |_| 1.0).parts(known, &item).score()
@@ -452,6 +456,10 @@ struct Reader {
     sessions: HashMap<String, u32>,
     shopper: Option<String>,
     shoppers: u32,
+    /// Values of context columns: their places by name, and how many shoppers and which last bore them.
+    values: HashMap<String, u16>,
+    bearers: Vec<(String, u32, u32)>,
+    contexts: HashMap<Vec<u16>, u32>,
     cleaned: Cleaned,
 }
 
@@ -484,6 +492,7 @@ impl Reader {
             let next = self.sessions.len() as u32 + 1;
             *self.sessions.entry(text).or_insert(next)
         });
+        let context = self.context(row.get::<pgrx::JsonB>(11));
         self.events.push(Logged {
             shopper: self.shoppers,
             item: item.unwrap_or(0),
@@ -494,8 +503,61 @@ impl Reader {
             session,
             position: row.get::<i32>(8).map_or(0, |p| p.clamp(0, i32::from(u16::MAX)) as u16),
             dwell: row.get::<f64>(9).map_or(0.0, |d| d.max(0.0) as f32),
+            context,
         });
         Ok(())
+    }
+
+    /// The number of a row's context: its values, of which at most some thousands are told apart.
+    fn context(&mut self, context: Option<pgrx::JsonB>) -> u32 {
+        const MOST: usize = 20_000;
+        let Some(Value::Object(map)) = context.map(|c| c.0) else { return 0 };
+        let mut places = Vec::new();
+        for (column, value) in &map {
+            let Value::String(value) = value else { continue };
+            let name = sequence::value_name(column, value);
+            let place = match self.values.get(&name) {
+                Some(place) => *place,
+                None if self.bearers.len() < MOST => {
+                    let place = self.bearers.len() as u16;
+                    self.bearers.push((name.clone(), 0, 0));
+                    self.values.insert(name, place);
+                    place
+                }
+                None => continue,
+            };
+            let (_, count, last) = &mut self.bearers[usize::from(place)];
+            if *last != self.shoppers {
+                *last = self.shoppers;
+                *count += 1;
+            }
+            places.push(place);
+        }
+        if places.is_empty() {
+            return 0;
+        }
+        let next = self.contexts.len() as u32 + 1;
+        *self.contexts.entry(places).or_insert(next)
+    }
+
+    /// The log, with the values that enough shoppers bear: the most frequent, and none that could tell of one.
+    fn log(self, min_shoppers: u32) -> Result<Log> {
+        const KEPT: usize = 64;
+        let least = min_shoppers.max(5);
+        let mut kept: Vec<usize> = (0..self.bearers.len()).filter(|n| self.bearers[*n].1 >= least).collect();
+        kept.sort_by(|a, b| {
+            self.bearers[*b].1.cmp(&self.bearers[*a].1).then(self.bearers[*a].0.cmp(&self.bearers[*b].0))
+        });
+        kept.truncate(KEPT);
+        let mut contexts = vec![Vec::new(); self.contexts.len()];
+        for (places, number) in self.contexts {
+            let known = places.iter().filter_map(|p| kept.iter().position(|k| *k == usize::from(*p)));
+            contexts[number as usize - 1] = known.map(|p| p as u16).collect();
+        }
+        let mut log = Log::new(self.events, self.queries, self.cleaned);
+        log.contexts = contexts;
+        log.values = kept.into_iter().map(|n| self.bearers[n].0.clone()).collect();
+        Ok(log)
     }
 }
 

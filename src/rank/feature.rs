@@ -11,7 +11,7 @@ use crate::shopper::Shopper;
 use crate::store::{Item, Whole};
 
 /// The features of an item: to which dimension each belongs, and its name. A ranker's weights name those they were made for.
-pub const ITEM: [(Dimension, &str); 32] = [
+pub const ITEM: [(Dimension, &str); 31] = [
     (Dimension::Relevance, "lexical"),
     (Dimension::Relevance, "covered"),
     (Dimension::Relevance, "cosine"),
@@ -32,7 +32,6 @@ pub const ITEM: [(Dimension, &str); 32] = [
     (Dimension::Session, "near_session_last"),
     (Dimension::Popularity, "popularity"),
     (Dimension::Popularity, "shoppers"),
-    (Dimension::Popularity, "trend"),
     (Dimension::Popularity, "learnt"),
     (Dimension::Together, "together"),
     (Dimension::Together, "together_log"),
@@ -128,11 +127,9 @@ fn taste(known: &Known, item: &Item, learnt: &Learnt) -> [f32; 12] {
     [soft, sharp, most, last, mean, asked, taken, times, lately, learnt.sequence, learnt.most, learnt.near]
 }
 
-fn popularity(whole: &Whole, item: &Item, bias: f32) -> [f32; 4] {
+fn popularity(whole: &Whole, item: &Item, bias: f32) -> [f32; 3] {
     let share = |value: f64, most: f64| if most > 0.0 { (value.ln_1p() / most.ln_1p()) as f32 } else { 0.0 };
-    let (now, ever) = (share(item.popularity, whole.popularity), share(item.shoppers, whole.shoppers));
-    // Of two items that as many took, the one that is taken now. Shares alone, so that it means the same in a year.
-    [now, ever, now - ever, bias]
+    [share(item.popularity, whole.popularity), share(item.shoppers, whole.shoppers), bias]
 }
 
 fn together(shopper: &Shopper, item: &Item) -> [f32; 9] {

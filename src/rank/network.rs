@@ -178,10 +178,18 @@ impl Ranker {
         gates
     }
 
+    /// Features over their spread. What is far beyond it counts as at its edge: a network says nothing sensible of what it
+    /// never saw, and a shop's numbers drift.
+    pub fn scaled(&self, features: &Features) -> Features {
+        const EDGE: f32 = 4.0;
+        let mut scaled = *features;
+        scaled.iter_mut().zip(&self.scale).for_each(|(x, s)| *x = (*x * s).clamp(-EDGE, EDGE));
+        scaled
+    }
+
     /// f_d of an item for every dimension.
     pub fn values(&self, features: &Features) -> [f32; DIMENSIONS.len()] {
-        let mut scaled = *features;
-        scaled.iter_mut().zip(&self.scale).for_each(|(x, s)| *x *= s);
+        let scaled = self.scaled(features);
         let mut values = [0.0; DIMENSIONS.len()];
         for block in &self.blocks {
             values[block.dimension as usize] =

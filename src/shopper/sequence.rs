@@ -69,6 +69,20 @@ fn gap(seconds: f64) -> usize {
     ((days + 1.0).log2() as usize).min(GAPS - 1)
 }
 
+/// A moment that a list is for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub at: f64,
+    /// Values of context columns, by their places among [`Encoder::values`].
+    pub values: Vec<u16>,
+}
+
+/// A context column's value, as [`Encoder::values`] names it.
+pub fn value_name(column: &str, value: &str) -> String {
+    format!("{column}={value}")
+}
+
 /// The vectors of a moment: part of the day, day of the week, month, all in UTC.
 pub fn moments(at: f64) -> [usize; 3] {
     let days = (at / 86_400.0).floor();
@@ -100,8 +114,10 @@ pub struct Encoder {
     pub kind: [f32; Kind::ALL.len()],
     /// A, `[WIDTH, WIDTH]`.
     pub attend: Vec<f32>,
-    /// The moments' vectors, `[MOMENTS, WIDTH]`.
+    /// The moments' vectors, then the values', `[MOMENTS + values, WIDTH]`.
     pub moments: Vec<f32>,
+    /// The values of context columns that have a vector.
+    pub values: Vec<String>,
 }
 
 /// What attention makes of a history.
@@ -145,9 +161,10 @@ impl Encoder {
         ]
     }
 
-    /// Weights that are all zero, for texts of so many numbers.
-    pub fn zero(text: usize) -> Encoder {
+    /// Weights that are all zero, for texts of so many numbers and these values of context columns.
+    pub fn zero(text: usize, values: &[String]) -> Encoder {
         Encoder {
+            values: values.to_vec(),
             text,
             into: vec![0.0; text * WIDTH],
             out: vec![0.0; text * WIDTH],
@@ -155,7 +172,7 @@ impl Encoder {
             gap: [0.0; GAPS],
             kind: [0.0; Kind::ALL.len()],
             attend: vec![0.0; WIDTH * WIDTH],
-            moments: vec![0.0; MOMENTS * WIDTH],
+            moments: vec![0.0; (MOMENTS + values.len()) * WIDTH],
         }
     }
 
@@ -183,17 +200,32 @@ impl Encoder {
         Some(Pooled { shares, asks, vector })
     }
 
+    /// The places of a moment's vectors.
+    pub fn places(&self, moment: &Moment) -> Vec<usize> {
+        let values = moment.values.iter().map(|value| MOMENTS + usize::from(*value));
+        moments(moment.at).into_iter().chain(values).filter(|place| (place + 1) * WIDTH <= self.moments.len()).collect()
+    }
+
     /// The moment's vector.
-    pub fn moment(&self, at: f64) -> Wide {
+    pub fn moment(&self, moment: &Moment) -> Wide {
         let mut sum = [0.0; WIDTH];
-        for place in moments(at) {
+        for place in self.places(moment) {
             sum.iter_mut().zip(&self.moments[place * WIDTH..(place + 1) * WIDTH]).for_each(|(sum, x)| *sum += x);
         }
         sum
     }
 
+    /// A moment by the names of its context columns and their values; those that were not learnt say nothing.
+    pub fn moment_of(&self, at: f64, context: &[(String, String)]) -> Moment {
+        let place = |(column, value): &(String, String)| {
+            let name = value_name(column, value);
+            self.values.iter().position(|known| *known == name).map(|place| place as u16)
+        };
+        Moment { at, values: context.iter().filter_map(place).collect() }
+    }
+
     /// A call: its history with each step's vector, and its moment.
-    pub fn read(&self, steps: &[Step], own: impl Fn(i64) -> Option<Own>, at: f64) -> Reading {
+    pub fn read(&self, steps: &[Step], own: impl Fn(i64) -> Option<Own>, moment: &Moment) -> Reading {
         let known: Vec<(Step, Box<Wide>)> =
             steps.iter().filter_map(|step| Some((*step, Box::new(own(step.item)?.into)))).collect();
         let steps: Vec<Step> = known.iter().map(|(step, _)| *step).collect();
@@ -201,14 +233,17 @@ impl Encoder {
         let shares = pooled.iter().flat_map(|p| p.shares.iter().map(|s| s.max(1e-9).ln())).collect::<Vec<_>>();
         Reading {
             shopper: pooled.map(|p| Box::new(p.vector)),
-            moment: Some(Box::new(self.moment(at))),
+            moment: Some(Box::new(self.moment(moment))),
             taken: known.into_iter().map(|(_, x)| x).zip(shares).collect(),
         }
     }
 
-    /// As bytes: the text's width, then every weight, little-endian.
+    /// As bytes: the text's width, the length of the values as JSON, those, then every weight, little-endian.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let values = serde_json::to_vec(&self.values).unwrap_or_default();
         let mut bytes = (self.text as u32).to_le_bytes().to_vec();
+        bytes.extend((values.len() as u32).to_le_bytes());
+        bytes.extend(values);
         bytes.extend(self.groups().iter().flat_map(|g| g.iter()).flat_map(|w| w.to_le_bytes()));
         bytes
     }
@@ -217,11 +252,14 @@ impl Encoder {
     pub fn from_bytes(bytes: &[u8]) -> Result<Encoder> {
         let bad = || Error::RankerWeights { reason: "those of its encoder are cut, or no numbers".into() };
         let (text, rest) = bytes.split_first_chunk::<4>().ok_or_else(bad)?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(bad)?;
+        let (values, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(bad)?;
+        let values: Vec<String> = serde_json::from_slice(values).map_err(|_| bad())?;
         let text = u32::from_le_bytes(*text) as usize;
-        if text > 65_536 {
+        if text > 65_536 || values.len() > usize::from(u16::MAX) {
             return Err(bad());
         }
-        let mut encoder = Encoder::zero(text);
+        let mut encoder = Encoder::zero(text, &values);
         let size: usize = encoder.groups().iter().map(|g| g.len()).sum();
         if rest.len() != size * 4 {
             return Err(bad());
@@ -294,16 +332,18 @@ mod tests {
 
     #[test]
     fn bytes_come_back() {
-        let mut encoder = Encoder::zero(3);
+        let mut encoder = Encoder::zero(3, &["country=FR".into()]);
         encoder.groups_mut().into_iter().flatten().enumerate().for_each(|(n, w)| *w = n as f32);
         assert_eq!(Encoder::from_bytes(&encoder.to_bytes()).unwrap(), encoder);
+        let moment = encoder.moment_of(0.0, &[("country".into(), "FR".into()), ("country".into(), "XX".into())]);
+        assert_eq!(encoder.places(&moment)[3..], [MOMENTS]);
         assert!(Encoder::from_bytes(&encoder.to_bytes()[..100]).is_err());
-        assert!(Encoder::from_bytes(&[255; 4]).is_err());
+        assert!(Encoder::from_bytes(&[255; 8]).is_err());
     }
 
     #[test]
     fn untrained_it_is_the_mean_of_what_was_taken() {
-        let encoder = Encoder::zero(3);
+        let encoder = Encoder::zero(3, &[]);
         let (one, other) = ([1.0; WIDTH], [3.0; WIDTH]);
         let step = |item| Step { item, gap: 0, kind: 0 };
         let pooled = encoder.pool(&[step(1), step(2)], |n| if n == 0 { &one } else { &other }).unwrap();

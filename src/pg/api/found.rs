@@ -24,6 +24,8 @@ pub struct Context {
     pub at: Option<f64>,
     /// The session that is being served.
     pub session: Option<String>,
+    /// Values of context columns, as text.
+    pub values: Vec<(String, String)>,
 }
 
 impl Context {
@@ -51,11 +53,14 @@ impl Context {
                 });
             }
         };
-        let session = map.get("session").filter(|v| !v.is_null()).map(|v| match v {
+        let text = |v: &Value| match v {
             Value::String(text) => text.clone(),
             other => other.to_string(),
-        });
-        Ok(Context { at, session })
+        };
+        let session = map.get("session").filter(|v| !v.is_null()).map(text);
+        let ours = |key: &str| key == "at" || key == "session";
+        let values = map.iter().filter(|(key, v)| !ours(key) && !v.is_null()).map(|(key, v)| (key.clone(), text(v)));
+        Ok(Context { at, session, values: values.collect() })
     }
 }
 
@@ -169,7 +174,7 @@ pub fn find<T>(
     let control = Backend;
     let mut question = Question::ask(&store, &request, vector)?;
     if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
-        question = question.rank_by(&store, ranker, &request)?;
+        question = question.rank_by(&store, ranker, &request, &context.values)?;
     }
     let scope = store.scope()?;
     let ranked = ranked(&store, &catalog, call, &request, &question, &scope, &control)?;

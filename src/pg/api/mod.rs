@@ -3,6 +3,7 @@
 mod catalog;
 mod embed;
 mod events;
+pub mod forget;
 mod found;
 mod lexical;
 mod models;

@@ -71,7 +71,7 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
         let mut question = Question::ask(&store, &request, vector)?;
         if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
-            question = question.rank_by(&store, ranker, &request)?;
+            question = question.rank_by(&store, ranker, &request, &context.values)?;
         }
         (store.is_guarded(), question)
     };
