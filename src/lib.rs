@@ -14,6 +14,7 @@ mod pg;
 pub mod random;
 pub mod rank;
 pub mod recommend;
+pub mod replay;
 pub mod retrieve;
 pub mod search;
 pub mod shopper;

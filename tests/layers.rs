@@ -13,7 +13,8 @@ const FLOORS: &[&[&str]] = &[
     &["store"],
     &["rank"],
     &["learn"],
-    &["search"],
+    &["search", "recommend", "arrange"],
+    &["replay"],
     &["pg"],
 ];
 

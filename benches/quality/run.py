@@ -4,7 +4,7 @@ Prints one table; ends with status 1 if a figure misses its bound in floors.json
 (PERSONA_DATA, else shared/data beside the checkout), it says so and passes.
 
     run.py                           everything
-    run.py games retrieval           some of: electronics retrieval games recommend gifts together
+    run.py games retrieval           some of: electronics retrieval games recommend gifts together interleave
     run.py --dsn "host=... dbname=..."   on a server that runs, in an empty database with the extension
 """
 
@@ -19,12 +19,13 @@ from types import SimpleNamespace
 
 import arrange
 import driver
+import interleave
 import protocols
 import retrieval
 import shops
 from report import Report
 
-PARTS = ("electronics", "retrieval", "games", "recommend", "gifts", "together")
+PARTS = ("electronics", "retrieval", "games", "recommend", "gifts", "together", "interleave")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
 
@@ -69,6 +70,8 @@ def main() -> int:
                 protocols.personal(c, report, "gifts", "gifts", "code", asked[:: options.gifts_every], what)
             if "together" in wanted:
                 arrange.bought_together(c, report, *shops.baskets(folder, GIFTS_SPLIT), every=1)
+        if "interleave" in wanted:
+            interleave.measure(c, report)
         return report.end("quality" if wanted == set(PARTS) else None)
 
 

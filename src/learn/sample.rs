@@ -369,7 +369,10 @@ impl Maker<'_> {
         let mut items: Vec<Item> =
             self.store.items(ids, ask.words)?.into_iter().map(|item| self.past.dated(item)).collect();
         items.sort_unstable_by_key(|item| item.id);
-        let labels: Vec<f32> = items.iter().map(label).collect();
+        // What nobody had taken by then may not have been there yet, and what was taken all the same is in the catalog
+        // because it was: "no record" would foretell the future. As one of the others it is only unlikely.
+        items.retain(|item| item.shoppers > 0.0 || label(item) <= 0.0);
+        let labels: Vec<f32> = items.iter().map(&label).collect();
         if items.len() < 2 || !labels.iter().any(|l| *l > 0.0) {
             return Ok(());
         }

@@ -85,6 +85,7 @@ pub struct Catalog {
     pub attributes: Vec<String>,
     pub brand: Option<String>,
     pub category: Option<String>,
+    pub price: Option<String>,
     pub model: String,
     pub dimension: i32,
     pub text_search: String,

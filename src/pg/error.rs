@@ -58,6 +58,19 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "Embed the rows anew: SELECT * FROM persona.refresh(items).".into(),
         ),
+        Error::Device { reason, .. }
+            if reason.to_lowercase().contains("out of memory") || reason.contains("OUT_OF_MEMORY") =>
+        {
+            (
+                ERRCODE_OUT_OF_MEMORY,
+                "Another backend or program holds the card's memory: SET persona.device = 'cpu'.".into(),
+            )
+        }
+        Error::Device { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "SET persona.device = 'cpu' or 'auto'; for a GPU install its driver and the library that make gpu builds."
+                .into(),
+        ),
         Error::NotFinite { .. } => {
             (ERRCODE_INVALID_PARAMETER_VALUE, "NaN and infinity have no place in a ranking.".into())
         }

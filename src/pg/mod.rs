@@ -10,16 +10,19 @@
 
 mod activity;
 mod api;
-mod behaviour;
 mod catalog;
 mod companion;
+mod device;
 mod error;
+mod evaluate;
 mod filter;
 mod guc;
+mod heldout;
 mod history;
 mod identity;
 mod interrupt;
 mod learned;
+mod log;
 mod query_cache;
 mod ranker;
 mod refresh;
@@ -50,6 +53,18 @@ pgrx::extension_sql_file!(
         api::similar::together_json
     ]
 );
+pgrx::extension_sql_file!(
+    "../../sql/compare.sql",
+    name = "compare",
+    requires = [
+        api::compare::draft,
+        api::compare::credit,
+        api::compare::result,
+        api::search::search_rows,
+        api::search::search_json
+    ]
+);
+pgrx::extension_sql_file!("../../sql/evaluate.sql", name = "evaluate", requires = [api::evaluate::evaluate]);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

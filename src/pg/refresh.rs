@@ -1,9 +1,11 @@
 //! Refresh: what is new or changed gets words and vectors, new events are folded into statistics.
 
-use super::catalog::{Catalog, Events};
+use super::catalog::Catalog;
 use super::companion::{self, Document, ident};
+use super::heldout::Split;
 use super::identity::{self, Acting};
 use super::interrupt::{Backend, Silent};
+use super::log::{self, Rows};
 use super::spi::{self, Arg, Mode};
 use super::vector::{self, HalfVec};
 use super::{guc, session};
@@ -45,6 +47,8 @@ const AT_ONCE: usize = 64;
 pub struct Refresh<'a> {
     catalog: &'a Catalog,
     control: Backend,
+    /// Where statistics are counted as of before a split; `None` for all there is.
+    split: Option<Split>,
 }
 
 impl<'a> Refresh<'a> {
@@ -54,7 +58,21 @@ impl<'a> Refresh<'a> {
         let _owner = Acting::as_owner(identity::extension_owner()?);
         let items = Arg::of(pg_sys::Oid::from(catalog.items));
         spi::first(Mode::Write, "SELECT 1 FROM persona.catalog WHERE items = $1 FOR UPDATE", &[items], |_| Ok(()))?;
-        Ok(Refresh { catalog, control: Backend })
+        Ok(Refresh { catalog, control: Backend, split: None })
+    }
+
+    /// Statistics of what was known before a split, for a catalog whose statistics are tables of the caller's own.
+    pub fn known(catalog: &'a Catalog, split: Split) -> Result<()> {
+        let refresh = Refresh { catalog, control: Backend, split: Some(split) };
+        refresh.step("stats", Refresh::stats)?;
+        refresh.step("pairs", Refresh::pairs)?;
+        refresh.step("baskets", Refresh::baskets)?;
+        Ok(())
+    }
+
+    /// Counts a table's values for the planner, where the table is ours.
+    fn analyze(&self, table: &str) -> Result<()> {
+        if self.split.is_some() { Ok(()) } else { spi::execute(&format!("ANALYZE {table}")) }
     }
 
     /// Runs a step and tells what it did.
@@ -62,7 +80,8 @@ impl<'a> Refresh<'a> {
         let started = Instant::now();
         let rows = work(self)?;
         let step = Step { name, rows, seconds: started.elapsed().as_secs_f64() };
-        pgrx::notice!("refresh of {}: {name}: {rows} rows in {:.1} s", self.catalog.name, step.seconds);
+        let what = if self.split.is_some() { "what was known" } else { "refresh" };
+        pgrx::notice!("{what} of {}: {name}: {rows} rows in {:.1} s", self.catalog.name, step.seconds);
         Ok(step)
     }
 
@@ -234,7 +253,7 @@ impl<'a> Refresh<'a> {
             stats = c.stats,
         );
         let rows = spi::run(&sql, &[])?;
-        spi::execute(&format!("ANALYZE {}", c.stats))?;
+        self.analyze(&c.stats)?;
         Ok((rows as i64 - 1).max(0))
     }
 
@@ -324,40 +343,22 @@ impl<'a> Refresh<'a> {
             let (ids, weights): (Vec<i64>, Vec<f32>) = others.iter().copied().unzip();
             spi::run(&sql, &[Arg::of(*id), Arg::of(ids), Arg::of(weights)])?;
         }
-        spi::execute(&format!("ANALYZE {table}"))?;
+        self.analyze(table)?;
         Ok(rows.len() as i64)
     }
 
-    /// All behaviour as `(id, shopper, session, at, kind, weight)`, as the catalog's owner sees it; `None` without tables.
+    /// Behaviour with a shopper, as far as it was known.
     fn events(&self) -> Result<Option<String>> {
         self.behaviour(false)
     }
 
     /// The same, with sessions of nobody known where they are asked for.
-    fn behaviour(&self, anonymous: bool) -> Result<Option<String>> {
-        let c = self.catalog;
-        let mut parts = Vec::new();
-        for source in &c.events {
-            source.check()?;
-            let Said { word, kind, weight } = said(source)?;
-            let session =
-                source.session.as_ref().map_or("NULL::text".to_owned(), |name| format!("e.{}::text", ident(name)));
-            let anonymous = if anonymous { format!("{session} IS NOT NULL") } else { "false".into() };
-            parts.push(format!(
-                "SELECT c.id, e.{user}::text AS shopper, {session} AS session, e.{at}::timestamptz AS at,
-                    {kind} AS kind, {weight} AS weight
-                 FROM {events} e JOIN {companion} c ON c.key {equal} e.{item}
-                 CROSS JOIN LATERAL (SELECT {word}) w(word)
-                 WHERE isfinite(e.{at}) AND (e.{user} IS NOT NULL OR {anonymous})",
-                user = ident(&source.user_id),
-                at = ident(&source.at),
-                events = source.name,
-                companion = c.companion,
-                equal = c.key_equal,
-                item = ident(&source.item_id),
-            ));
-        }
-        Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
+    fn behaviour(&self, nobody: bool) -> Result<Option<String>> {
+        let log = log::sql(self.catalog, Rows { nobody, ..Rows::default() })?;
+        Ok(match &self.split {
+            Some(split) => log.map(|log| split.known(&log)),
+            None => log,
+        })
     }
 }
 
@@ -369,38 +370,6 @@ pub fn min_shoppers(catalog: &Catalog) -> Result<u32> {
     });
     let guarded = guarded.collect::<Result<Vec<_>>>()?.into_iter().any(|g| g == Some(true));
     Ok(catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
-}
-
-/// What a row of a behaviour table says, in SQL: its own word from `e`, and of that word, as `w.word`, kind and weight.
-pub struct Said {
-    pub word: String,
-    pub kind: String,
-    pub weight: String,
-}
-
-/// The SQL of what the rows of a behaviour table say.
-pub fn said(source: &Events) -> Result<Said> {
-    let kinds = source.kinds()?;
-    let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
-    let word = source
-        .kind
-        .as_ref()
-        .map_or_else(|| format!("{}::text", companion::literal(&fixed)), |k| format!("e.{}::text", ident(k)));
-    // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
-    let mut names = String::new();
-    let mut weights = String::new();
-    let own = kinds.words().map(|(word, kind, weight)| (companion::literal(word), kind, weight));
-    let ours = Kind::ALL.into_iter().map(|kind| (companion::literal(kind.name()), kind, kind.weight()));
-    for (word, kind, weight) in own.chain(ours) {
-        names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
-        weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
-    }
-    let view = Kind::View.weight();
-    Ok(Said {
-        word,
-        kind: format!("CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END"),
-        weight: format!("(CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8"),
-    })
 }
 
 /// An item whose vector is missing, of an older text, or of another model (`$1`).

@@ -1,5 +1,6 @@
 //! Models in this backend: loaded on first use, kept, or inherited from the postmaster.
 
+use super::device::{self, Device};
 use super::interrupt::Backend;
 use super::{guc, query_cache};
 use crate::control::{Control, Free};
@@ -38,6 +39,8 @@ thread_local! {
 
 /// Bundles that one backend keeps of its own, beyond the preloaded ones.
 const OWN_BUNDLES: usize = 4;
+/// Texts in one call that are worth a GPU under `auto`.
+const BULK: usize = 16;
 /// Query vectors that a backend keeps: some 2 MB.
 const QUERIES_KEPT: usize = 1024;
 
@@ -75,37 +78,47 @@ fn need_utf8() -> Result<()> {
     }
 }
 
-/// Refuses a device that this build does not have.
-fn need_cpu() -> Result<()> {
-    match guc::text(&guc::DEVICE).as_deref() {
-        None | Some("auto" | "cpu") => Ok(()),
-        Some(other) => Err(Error::InvalidValue {
-            place: "setting".into(),
-            key: "persona.device".into(),
-            reason: format!("this build runs on the CPU, and it is \"{other}\"; known are auto, cpu"),
-        }),
-    }
-}
-
 /// The encoder of a bundle, loaded if need be.
 pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
     let folder = model_dir()?;
-    let precision = precision();
-    need_cpu()?;
     need_utf8()?;
+    match device::setting()? {
+        Device::Cuda(name) => on_device(folder, bundle, &name),
+        Device::Auto | Device::Cpu => on_cpu(folder, bundle),
+    }
+}
+
+fn on_cpu(folder: PathBuf, bundle: &str) -> Result<Arc<Encoder>> {
+    let precision = precision();
+    held(folder, bundle, "cpu", Some(precision), |folder| Encoder::load(folder, bundle, precision, &Backend))
+}
+
+fn on_device(folder: PathBuf, bundle: &str, name: &str) -> Result<Arc<Encoder>> {
+    held(folder, bundle, name, None, |folder| Encoder::load_on(&device::library()?, name, folder, bundle, &Backend))
+}
+
+/// What this backend holds already, or what `load` makes, kept.
+fn held(
+    folder: PathBuf,
+    bundle: &str,
+    device: &str,
+    precision: Option<Precision>,
+    load: impl FnOnce(&Path) -> Result<Encoder>,
+) -> Result<Arc<Encoder>> {
     let found = SESSION.with_borrow(|session| {
-        session
-            .loaded
-            .iter()
-            .find(|l| {
-                l.folder == folder && l.encoder.info().bundle == bundle && l.encoder.info().precision == precision
-            })
-            .cloned()
+        let same = |l: &&Loaded| {
+            let info = l.encoder.info();
+            l.folder == folder
+                && info.bundle == bundle
+                && info.device == device
+                && precision.is_none_or(|precision| info.precision == precision)
+        };
+        session.loaded.iter().find(same).map(|l| l.encoder.clone())
     });
     if let Some(found) = found {
-        return Ok(found.encoder);
+        return Ok(found);
     }
-    let encoder = Arc::new(Encoder::load(&folder, bundle, precision, &Backend)?);
+    let encoder = Arc::new(load(&folder)?);
     SESSION.with_borrow_mut(|session| {
         let own = session.loaded.iter().filter(|l| !l.inherited).count();
         if own >= OWN_BUNDLES
@@ -118,8 +131,37 @@ pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
     Ok(encoder)
 }
 
-/// Embeds texts in input order, `[texts, dimension]` row-major.
+/// Embeds texts in input order, `[texts, dimension]` row-major; in bulk on a GPU, where the setting and the machine allow.
 pub fn embed(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Control) -> Result<Vec<f32>> {
+    if let Some(twin) = bulk_twin(encoder, texts.len()) {
+        match run(&twin, texts, role, control) {
+            Err(error @ Error::Device { .. }) => device::give_up(&error),
+            other => return other,
+        }
+    }
+    run(encoder, texts, role, control)
+}
+
+/// The same bundle on a GPU, where `auto` finds one for this much work.
+fn bulk_twin(encoder: &Encoder, texts: usize) -> Option<Arc<Encoder>> {
+    let info = encoder.info();
+    let bulk = texts >= BULK && info.device == "cpu" && info.precision == Precision::F32;
+    if !bulk || device::setting() != Ok(Device::Auto) || !device::worth_trying() {
+        return None;
+    }
+    let folder = model_dir().ok()?;
+    match on_device(folder, &info.bundle, device::FIRST) {
+        // Files that changed since would make other vectors.
+        Ok(twin) => (twin.info().hash == info.hash).then_some(twin),
+        Err(error @ Error::Device { .. }) => {
+            device::give_up(&error);
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn run(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Control) -> Result<Vec<f32>> {
     // The scratch is taken out while it is used: a cancel must not leave it borrowed.
     let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
     scratch.set_threads(guc::THREADS.get().max(1) as usize);
@@ -198,6 +240,7 @@ pub struct Model {
     pub dimension: Option<usize>,
     pub max_length: Option<usize>,
     pub precision: Option<String>,
+    pub device: Option<String>,
     pub hash: Option<String>,
     pub loaded: bool,
     pub bytes: Option<usize>,
@@ -220,6 +263,7 @@ pub fn models() -> Result<Vec<Model>> {
             dimension: known.map(|d| d.dimension),
             max_length: known.map(|d| d.max_length),
             precision: None,
+            device: None,
             hash: None,
             loaded: false,
             bytes: known.map(|d| d.bytes as usize),
@@ -231,6 +275,7 @@ pub fn models() -> Result<Vec<Model>> {
         }
         models.extend(held.iter().map(|encoder| Model {
             precision: Some(encoder.info().precision.name().to_owned()),
+            device: Some(encoder.info().device.clone()),
             hash: Some(encoder.info().hash.clone()),
             loaded: true,
             bytes: Some(encoder.info().bytes),

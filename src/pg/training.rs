@@ -8,7 +8,7 @@ use super::interrupt::{Backend, Silent};
 use super::ranker::{self, Fresh};
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
-use super::{behaviour, guc, learned, refresh, session, vector};
+use super::{guc, learned, log, refresh, session, vector};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::from_object;
 use crate::control::Control;
@@ -355,7 +355,8 @@ impl<'a> Training<'a> {
 
     /// The behaviour, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
     fn log(&self) -> Result<Log> {
-        let Some(events) = behaviour::all(self.catalog)? else {
+        let wanted = log::Rows { no_item: true, ..log::Rows::default() };
+        let Some(events) = log::sql(self.catalog, wanted)? else {
             let found = "no behaviour table".to_owned();
             return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
         };
@@ -514,8 +515,11 @@ impl Reader {
         let Some(Value::Object(map)) = context.map(|c| c.0) else { return 0 };
         let mut places = Vec::new();
         for (column, value) in &map {
-            let Value::String(value) = value else { continue };
-            let name = sequence::value_name(column, value);
+            let value = match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let name = sequence::value_name(column, &value);
             let place = match self.values.get(&name) {
                 Some(place) => *place,
                 None if self.bearers.len() < MOST => {

@@ -1,10 +1,12 @@
 //! SQL functions, one file a family: parse, call, map.
 
 mod catalog;
+mod compare;
 mod embed;
+mod evaluate;
 mod events;
 pub mod forget;
-mod found;
+pub mod found;
 mod lexical;
 mod models;
 pub mod rankers;
