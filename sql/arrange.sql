@@ -65,3 +65,34 @@ LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
 AS $$ SELECT * FROM persona._bought_together($1::pg_catalog.regclass, $2, $3::pg_catalog.text, $4, $5, $6) $$;
 COMMENT ON FUNCTION persona.bought_together(text, text, uuid, jsonb, int, jsonb) IS 'bought_together by the table''s name and the item''s key, with rows as jsonb for a shopper whose id is a uuid';
 COMMENT ON FUNCTION persona._bought_together(oid, text, text, jsonb, int, jsonb) IS 'internal: bought_together by a table''s name';
+
+-- rules: a filter or a pattern that nobody can read is refused when it is written, not when somebody searches
+COMMENT ON FUNCTION persona._check_rule(oid, jsonb) IS 'internal: refuses a filter that does not fit the columns of an item table';
+
+CREATE FUNCTION persona._rule() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM persona._check_rule(NEW.items, NEW.filter);
+    PERFORM '' ~* NEW.pattern;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION persona._rule() IS 'internal: refuses a rule whose filter or pattern cannot be read';
+CREATE TRIGGER checked BEFORE INSERT OR UPDATE ON persona.rules FOR EACH ROW EXECUTE FUNCTION persona._rule();
+COMMENT ON TRIGGER checked ON persona.rules IS 'refuses a rule whose filter or pattern cannot be read';
+
+CREATE FUNCTION persona.propensity(source text) RETURNS real
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+AS $$ SELECT COALESCE(pg_catalog.substring(source, ' p=([0-9.e-]+)$')::real, 1) $$;
+COMMENT ON FUNCTION persona.propensity(text) IS 'the chance with which an item came to stand at its place, read from the source of its row; 1 where nothing was left to chance';
+
+COMMENT ON FUNCTION persona.trending(anyelement, interval, jsonb, int, jsonb) IS 'rows of a catalogued table that are taken more often of late than their own past and their category have it, best first';
+
+CREATE FUNCTION persona.trending(items text, "window" interval DEFAULT '7 days', filter jsonb DEFAULT '{}', k int DEFAULT 20, options jsonb DEFAULT '{}')
+RETURNS TABLE (item_id text, item jsonb, score real, "position" int, source text, parts jsonb)
+LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 20
+AS $$ SELECT * FROM persona._trending($1::pg_catalog.regclass, $2, $3, $4, $5) $$;
+COMMENT ON FUNCTION persona.trending(text, interval, jsonb, int, jsonb) IS 'trending by the table''s name, with rows as jsonb';
+COMMENT ON FUNCTION persona._trending(oid, interval, jsonb, int, jsonb) IS 'internal: trending by a table''s name';

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod arrange;
 pub mod catalog;
 pub mod control;
 pub mod embed;
@@ -19,3 +20,4 @@ pub mod retrieve;
 pub mod search;
 pub mod shopper;
 pub mod store;
+pub mod tune;

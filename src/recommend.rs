@@ -12,9 +12,10 @@ use crate::parts::{Dimension, Parts};
 use crate::rank::weights;
 use crate::retrieve::fuse::Candidates;
 use crate::retrieve::lexical::Bm25;
+use crate::retrieve::trend;
 use crate::retrieve::variant::{Naming, SAME};
-use crate::search::{Question, Ranked, Request, ranking};
-use crate::store::{Item, Scope, Store};
+use crate::search::{NEW, Question, Ranked, Request, ranking};
+use crate::store::{Item, Scope, Store, Trend};
 use std::collections::HashMap;
 
 /// What a list begins at: the item on the page, then what else lies in the basket.
@@ -139,6 +140,38 @@ impl Variants<'_> {
     }
 }
 
+/// What is taken more often of late than its own past has it; `hours` is what counts as late.
+///
+/// What is no trend comes after, by its popularity less 1, so that `k` rows come back.
+pub fn trending(
+    store: &dyn Store,
+    request: &Request,
+    question: &Question,
+    hours: f64,
+    scope: &Scope,
+    control: &dyn Control,
+) -> Result<Vec<Ranked>> {
+    let wanted = request.k + request.options.offset;
+    let lift = |trend: &Trend| (trend.id, trend::lift(&trend.own, &trend.kin, hours));
+    let mut lifts: Vec<(i64, f64)> = store.trends(hours)?.iter().map(lift).filter(|(_, lift)| *lift > 0.0).collect();
+    control.check()?;
+    lifts.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut fill = Fill::new(store, request, question, &[], scope);
+    let ids: Vec<i64> = lifts.iter().map(|(id, _)| *id).collect();
+    let mut rising = store.within(&ids, scope)?;
+    rising.truncate(weights::FALLBACK_CAP.max(wanted) + fill.more);
+    fill.add("trending", rising)?;
+    fill.rest(wanted)?;
+    let lifts: HashMap<i64, f64> = lifts.into_iter().collect();
+    let items = store.items(&fill.found.ids(), question.words())?;
+    Ok(ranking(&items, &fill.found, |item| {
+        let value = lifts.get(&item.id).copied().unwrap_or_else(|| question.popularity(item) - 1.0);
+        let mut parts = Parts::default();
+        parts.set(Dimension::Popularity, request.options.factor(Dimension::Popularity) * value);
+        parts
+    }))
+}
+
 fn parts(
     request: &Request,
     question: &Question,
@@ -167,7 +200,7 @@ fn parts(
 struct Fill<'a> {
     store: &'a dyn Store,
     question: &'a Question,
-    exclude_seen: bool,
+    request: &'a Request<'a>,
     items: &'a [i64],
     scope: &'a Scope,
     variants: Option<Variants<'a>>,
@@ -179,18 +212,17 @@ struct Fill<'a> {
 impl<'a> Fill<'a> {
     fn new(
         store: &'a dyn Store,
-        request: &Request,
+        request: &'a Request<'a>,
         question: &'a Question,
         items: &'a [i64],
         scope: &'a Scope,
-    ) -> Self {
-        let exclude_seen = request.options.exclude_seen;
-        let more = items.len() + if exclude_seen { question.shopper().seen() } else { 0 };
-        Fill { store, question, exclude_seen, items, scope, variants: None, more, found: Candidates::default() }
+    ) -> Fill<'a> {
+        let more = items.len() + question.left_out(&request.options);
+        Fill { store, question, request, items, scope, variants: None, more, found: Candidates::default() }
     }
 
     fn add(&mut self, source: &str, ids: Vec<i64>) -> Result<()> {
-        let left_out = |id: &i64| self.items.contains(id) || self.exclude_seen && self.question.shopper().has_seen(*id);
+        let left_out = |id: &i64| self.items.contains(id) || self.question.leaves_out(&self.request.options, *id);
         let mut kept: Vec<i64> = ids.into_iter().filter(|id| !left_out(id)).collect();
         if let Some(variants) = &self.variants {
             kept = variants.without(self.store, kept)?;
@@ -224,6 +256,6 @@ type Ask = fn(&dyn Store, &[i64], usize, &Scope) -> Result<Vec<i64>>;
 const FALLBACKS: [(&str, Ask); 3] = [
     (CATEGORY, |store, items, n, scope| store.category(items, n, scope)),
     ("popular", |store, _, n, scope| store.popular(n, scope)),
-    ("new", |store, _, n, scope| store.newest(n, scope)),
+    (NEW, |store, _, n, scope| store.newest(n, scope)),
 ];
 const CATEGORY: &str = "category";

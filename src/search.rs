@@ -7,7 +7,7 @@ use crate::catalog::options::{SearchOptions, Source};
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::Event;
-use crate::parts::{DIMENSIONS, Parts};
+use crate::parts::{DIMENSIONS, Dimension, Parts};
 use crate::rank::feature::Known;
 use crate::rank::network::{Head, Ranker};
 use crate::rank::trained::Trained;
@@ -46,6 +46,8 @@ pub struct Question {
     weights: [f64; DIMENSIONS.len()],
     history: Vec<Event>,
     trained: Option<Trained>,
+    /// What stands in for a history: what the shoppers of the same segment take.
+    segment: HashMap<i64, f64>,
 }
 
 /// An item with its place in the ranking explained.
@@ -78,7 +80,7 @@ impl Question {
         }
         let count = query.map(|_| words.terms.len());
         let weights = fixed::gates(count, |d| request.options.factor(d));
-        Ok(Question { words, vector, shopper, whole, weights, history, trained: None })
+        Ok(Question { words, vector, shopper, whole, weights, history, trained: None, segment: HashMap::new() })
     }
 
     /// The query's words.
@@ -86,9 +88,45 @@ impl Question {
         &self.words
     }
 
+    /// For somebody unknown: what the shoppers of the same segments take, as the context names them by column and value.
+    pub fn set_segments(
+        &mut self,
+        store: &dyn Store,
+        segments: &[(String, String)],
+        options: &SearchOptions,
+    ) -> Result<()> {
+        if !self.shopper.is_unknown() {
+            return Ok(());
+        }
+        for (column, value) in segments {
+            for (item, share) in store.segment(column, value)? {
+                let known = self.segment.entry(item).or_default();
+                *known = known.max(weights::SEGMENT * options.factor(Dimension::Context) * f64::from(share));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands in for a history, the strongest first.
+    fn segment(&self) -> Vec<i64> {
+        let mut items: Vec<(i64, f64)> = self.segment.iter().map(|(item, share)| (*item, *share)).collect();
+        items.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        items.into_iter().map(|(item, _)| item).collect()
+    }
+
     /// Who asks.
     pub fn shopper(&self) -> &Shopper {
         &self.shopper
+    }
+
+    /// Whether the call leaves an item of the history out.
+    pub fn leaves_out(&self, options: &SearchOptions, item: i64) -> bool {
+        options.exclude_seen && self.shopper.has_seen(item) || options.exclude_owned && self.shopper.owns(item)
+    }
+
+    /// How many items of the history the call may leave out.
+    pub fn left_out(&self, options: &SearchOptions) -> usize {
+        if options.exclude_seen || options.exclude_owned { self.shopper.seen() } else { 0 }
     }
 
     /// An item's popularity, 0 to 1.
@@ -159,10 +197,14 @@ impl Question {
 
     /// The score of an item by dimension.
     pub fn parts(&self, item: &Item) -> Parts {
-        match &self.trained {
+        let mut parts = match &self.trained {
             Some(trained) => trained.parts(&self.known(), item),
             None => fixed::parts(&self.known(), item, &self.weights),
+        };
+        if let Some(share) = self.segment.get(&item.id) {
+            parts.set(Dimension::Context, *share);
         }
+        parts
     }
 }
 
@@ -185,8 +227,27 @@ pub fn ranking(items: &[Item], candidates: &Candidates, parts: impl Fn(&Item) ->
     let ranked =
         |item: &Item| Ranked { id: item.id, parts: parts(item), source: candidates.source(item.id).to_owned() };
     let mut ranked: Vec<Ranked> = items.iter().map(ranked).collect();
-    ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.id.cmp(&b.id)));
+    by_score(&mut ranked);
     ranked
+}
+
+/// The source of what is there for being new.
+pub const NEW: &str = "new";
+
+/// Sorts by score, best first, ties by the items' numbers; of what is there for being new, the newest first.
+pub fn by_score(ranked: &mut [Ranked]) {
+    let tie = |r: &Ranked| if r.source == NEW { (true, -r.id) } else { (false, r.id) };
+    ranked.sort_unstable_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then_with(|| tie(a).cmp(&tie(b))));
+}
+
+impl Ranked {
+    /// Says of an item what brought it to its place.
+    pub fn mark(&mut self, label: &str) {
+        if !self.source.is_empty() {
+            self.source.push('+');
+        }
+        self.source.push_str(label);
+    }
 }
 
 /// Asks the sources side by side; what is filtered or seen is left out inside each, so that `k` rows remain.
@@ -199,8 +260,8 @@ fn retrieve(
 ) -> Result<Candidates> {
     let options = &request.options;
     let wanted = request.k + options.offset;
-    let unseen = |id: &i64| !(options.exclude_seen && question.shopper.has_seen(*id));
-    let more = if options.exclude_seen { question.shopper.seen() } else { 0 };
+    let unseen = |id: &i64| !question.leaves_out(options, *id);
+    let more = question.left_out(options);
     let mut found = Candidates::default();
     let browsing = request.query.is_none_or(|q| q.trim().is_empty());
     if options.asks(Source::Lexical) && !question.words.terms.is_empty() {
@@ -230,9 +291,22 @@ fn retrieve(
         found.add("sequence", brought.into_iter().filter(unseen));
         control.check()?;
     }
+    if browsing && !question.segment.is_empty() {
+        found.add("segment", store.within(&question.segment(), scope)?);
+    }
+    if browsing && found.is_empty() && !question.shopper.is_unknown() {
+        // Everything that was taken is new to us; its kind is not.
+        let kin = store.category(&question.shopper.items(), weights::FALLBACK_CAP.max(wanted) + more, scope)?;
+        found.add("category", kin.into_iter().filter(unseen));
+    }
     if browsing || found.len() < wanted {
         let popular = store.popular(weights::TOGETHER_CAP.max(wanted) + more, scope)?;
         found.add("popular", popular.into_iter().filter(unseen));
+    }
+    if found.len() < wanted {
+        let newest = store.newest(weights::FALLBACK_CAP.max(wanted) + found.len() + more, scope)?;
+        let others: Vec<i64> = newest.into_iter().filter(|id| unseen(id) && found.source(*id).is_empty()).collect();
+        found.add(NEW, others);
     }
     Ok(found)
 }

@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["embed", "shopper"],
     &["retrieve"],
     &["store"],
-    &["rank"],
+    &["rank", "tune"],
     &["learn"],
     &["search", "recommend", "arrange"],
     &["replay"],

@@ -7,9 +7,9 @@ use common::Shop;
 use pg_persona::catalog::options::SearchOptions;
 use pg_persona::control::Free;
 use pg_persona::parts::Dimension;
-use pg_persona::recommend::{bought_together, similar};
-use pg_persona::search::{Question, Ranked, Request};
-use pg_persona::store::Scope;
+use pg_persona::recommend::{bought_together, similar, trending};
+use pg_persona::search::{Question, Ranked, Request, search};
+use pg_persona::store::{Scope, Trend};
 use serde_json::json;
 
 /// Cameras and bags in three colours, films, and fillers; whoever buys a camera takes a film and often the bag.
@@ -115,4 +115,38 @@ fn a_dimension_can_be_left_out() {
     assert!(found.iter().all(|r| r.parts.get(Dimension::Together) == 0.0));
     let score: f64 = found[0].parts.to_json().as_object().unwrap().values().filter_map(serde_json::Value::as_f64).sum();
     assert_eq!(found[0].parts.score(), score as f32);
+}
+
+#[test]
+fn what_rises_comes_first_and_what_is_popular_after() {
+    let mut shop = shop();
+    let kin: Vec<(i16, f32)> = (0..12).map(|age| (age, f32::from(age).exp2())).collect();
+    shop.trends = vec![
+        Trend { id: 9, own: vec![(0, 2.0), (6, 30.0), (8, 5.0)], kin: kin.clone() },
+        Trend { id: 4, own: vec![(6, 10.0), (8, 40.0), (9, 80.0)], kin },
+    ];
+    let found = ask(&shop, None, json!({}), |r, q| trending(&shop, r, q, 168.0, &Scope::All, &Free).unwrap());
+    assert_eq!((found[0].id, found[0].source.as_str()), (9, "trending"));
+    assert!(found[0].parts.score() > 0.0 && found[1..].iter().all(|r| r.parts.score() <= 0.0 && r.source == "popular"));
+}
+
+#[test]
+fn somebody_unknown_gets_what_the_segment_takes() {
+    let mut shop = shop();
+    shop.segments.insert(("country".into(), "FR".into()), vec![(9, 1.0), (8, 0.5)]);
+    let run = |user_id, value: &str| {
+        let options = SearchOptions::default();
+        let request = Request { query: None, user_id, at: None, session: None, k: 5, options };
+        let mut question = Question::ask(&shop, &request, None).unwrap();
+        question.set_segments(&shop, &[("country".into(), value.into())], &request.options).unwrap();
+        search(&shop, &request, &question, &Scope::All, &Free).unwrap()
+    };
+    let found = run(None, "FR");
+    assert_eq!(found[..2].iter().map(|r| r.id).collect::<Vec<_>>(), [9, 8]);
+    assert!(found[0].source.starts_with("segment") && found[0].parts.get(Dimension::Context) > 0.0);
+    assert!(run(None, "DE").iter().all(|r| r.source == "popular"));
+    assert!(
+        run(Some("a"), "FR").iter().all(|r| r.parts.get(Dimension::Context) == 0.0),
+        "who is known needs no segment"
+    );
 }

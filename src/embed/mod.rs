@@ -13,6 +13,7 @@ mod bundle;
 mod cache;
 mod config;
 pub mod device;
+mod export;
 mod network;
 pub mod packed;
 mod pool;
@@ -20,10 +21,12 @@ pub mod reference;
 mod rerank;
 mod threads;
 mod tokenize;
+mod train;
 mod weights;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -32,10 +35,13 @@ pub use bundle::{Description, Listed, bundles};
 pub use cache::{Cache, MAX_CACHED_TEXT};
 pub use config::Pooling;
 pub use device::Library;
+pub use export::export;
 pub use network::Architecture;
-use packed::{Batch, Model, Work};
+pub(crate) use packed::Batch;
+pub use packed::gradient::{self, Dropout};
+use packed::{Model, Work};
 pub use rerank::Reranker;
-pub use tokenize::MAX_TEXT;
+pub use tokenize::{MAX_TEXT, Piece};
 
 /// What a text is to the search: bundles may ask for another prompt before a query than before a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,7 +125,7 @@ impl Info {
 /// A loaded bundle. Immutable, `Send` and `Sync`; see the module's prose for what may be relied on.
 pub struct Encoder {
     info: Info,
-    tokenizer: tokenize::Tokenizer,
+    pub(in crate::embed) tokenizer: Arc<tokenize::Tokenizer>,
     net: Net,
 }
 
@@ -169,7 +175,7 @@ impl Encoder {
         let model = Model::load(&config.network, &weights, precision, control)?;
         let mut info = Info::new(bundle, &config, hash);
         (info.precision, info.bytes, info.kernels) = (precision, model.bytes(), model.kernels());
-        Ok(Self { info, tokenizer, net: Net::Cpu(model) })
+        Ok(Self { info, tokenizer: Arc::new(tokenizer), net: Net::Cpu(model) })
     }
 
     /// The same on a device, `cuda:N`, in f32. Fails with `Device` where that device, or memory on it, is not to be had.
@@ -189,7 +195,7 @@ impl Encoder {
         let mut info = Info::new(bundle, &config, hash);
         device.clone_into(&mut info.device);
         info.bytes = weights.bytes().len();
-        Ok(Self { info, tokenizer, net: Net::Device(model) })
+        Ok(Self { info, tokenizer: Arc::new(tokenizer), net: Net::Device(model) })
     }
 
     /// What was loaded.

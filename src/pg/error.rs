@@ -141,6 +141,42 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             "Add behaviour tables with persona.add_events, refresh, and train once a few hundred shoppers came back."
                 .into(),
         ),
+        Error::AdapterExists { name } => (
+            ERRCODE_DUPLICATE_OBJECT,
+            format!("Choose another name, or first: SELECT persona.drop_adapter('{name}')."),
+        ),
+        Error::NameTaken { .. } => {
+            (ERRCODE_DUPLICATE_OBJECT, "Choose a name that no folder in persona.model_dir has.".into())
+        }
+        Error::UnknownAdapter { .. } => {
+            (ERRCODE_UNDEFINED_OBJECT, "SELECT name, task, base FROM persona.adapters lists them.".into())
+        }
+        Error::NotAdopted { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "It stays unused until it is better; options => '{\"adopt\": \"always\"}' of persona.fine_tune adopts it all the same."
+                .into(),
+        ),
+        Error::AdapterInUse { .. } => (
+            ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            "Give the catalog another model with persona.create_catalog, and run persona.refresh.".into(),
+        ),
+        Error::NotAdapterOwner { .. } => {
+            (ERRCODE_INSUFFICIENT_PRIVILEGE, "An adapter is dropped by who made it, or by a superuser.".into())
+        }
+        Error::ModelTask { .. } => {
+            (ERRCODE_WRONG_OBJECT_TYPE, "SELECT name, task FROM persona.adapters shows what each is for.".into())
+        }
+        Error::OtherBase { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "Put the bundle's former files back, or fine-tune again on the new ones.".into(),
+        ),
+        Error::Adapter { .. } => (ERRCODE_DATA_CORRUPTED, "Drop it and fine-tune again.".into()),
+        Error::TooFewRows { .. } => {
+            (ERRCODE_INVALID_PARAMETER_VALUE, "Give it more rows, or name other columns in options.".into())
+        }
+        Error::Diverged { .. } => {
+            (ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "Lower options \"learning_rate\" or \"head_learning_rate\".".into())
+        }
         Error::Cancelled => (ERRCODE_QUERY_CANCELED, none()),
         Error::Internal(_) => (ERRCODE_INTERNAL_ERROR, none()),
     }

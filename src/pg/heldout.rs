@@ -83,6 +83,9 @@ impl HeldOut {
         if let Some(baskets) = &mut held.baskets {
             anew(baskets, "baskets")?;
         }
+        if let Some(segments) = &mut held.segments {
+            anew(segments, "segments")?;
+        }
         let made = HeldOut { catalog: held, tables };
         Refresh::known(&made.catalog, split.clone())?;
         for table in &made.tables {

@@ -9,6 +9,7 @@
 //! * every error leaves with a SQLSTATE and a hint (`error`), every loop asks for interrupts (`interrupt`).
 
 mod activity;
+mod adapter;
 mod api;
 mod catalog;
 mod companion;
@@ -31,6 +32,7 @@ mod spi;
 mod store;
 mod training;
 mod tsvector;
+mod tune;
 mod vector;
 
 use pgrx::prelude::*;
@@ -44,13 +46,28 @@ pgrx::extension_sql_file!(
     requires = [api::train::train, api::rankers::deploy, api::forget::forget]
 );
 pgrx::extension_sql_file!(
+    "../../sql/tune.sql",
+    name = "tune",
+    requires = [
+        api::tune::fine_tune,
+        api::tune::classify,
+        api::tune::tag,
+        api::tune::label_next,
+        api::tune::drop_adapter,
+        api::tune::export_adapter
+    ]
+);
+pgrx::extension_sql_file!(
     "../../sql/arrange.sql",
     name = "arrange",
     requires = [
         api::similar::similar_rows,
         api::similar::similar_json,
         api::similar::together_rows,
-        api::similar::together_json
+        api::similar::together_json,
+        api::rules::check_rule,
+        api::trending::trending_rows,
+        api::trending::trending_json
     ]
 );
 pgrx::extension_sql_file!(

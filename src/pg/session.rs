@@ -2,10 +2,11 @@
 
 use super::device::{self, Device};
 use super::interrupt::Backend;
-use super::{guc, query_cache};
+use super::{adapter, guc, query_cache};
 use crate::control::{Control, Free};
 use crate::embed::{Cache, Encoder, Listed, Precision, Reranker, Role, Scratch, bundles};
 use crate::error::{Error, Result};
+use crate::tune::Task;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,11 @@ fn model_dir() -> Result<PathBuf> {
     })
 }
 
+/// The folder of the bundles.
+pub fn folder() -> Result<PathBuf> {
+    model_dir()
+}
+
 /// The bundle that is meant where none is named.
 pub fn default_model() -> Result<String> {
     guc::text(&guc::MODEL).ok_or_else(|| Error::InvalidValue {
@@ -61,7 +67,8 @@ pub fn default_model() -> Result<String> {
     })
 }
 
-fn precision() -> Precision {
+/// The arithmetic that is set.
+pub fn precision() -> Precision {
     match guc::PRECISION.get() {
         guc::Precision::Int8 => Precision::Int8,
         guc::Precision::Auto | guc::Precision::F32 => Precision::F32,
@@ -78,19 +85,37 @@ fn need_utf8() -> Result<()> {
     }
 }
 
-/// The encoder of a bundle, loaded if need be.
-pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
-    let folder = model_dir()?;
-    need_utf8()?;
+/// Refuses what no model can run on: a device that is not there, texts that are not UTF-8.
+pub fn usable() -> Result<()> {
+    device::setting()?;
+    need_utf8()
+}
+
+/// Whether `persona.model_dir` holds a bundle of this name.
+pub fn is_bundle(name: &str) -> Result<bool> {
+    let plain = !name.is_empty() && !name.contains(['/', '\\', '\0']) && !name.starts_with('.');
+    Ok(plain && model_dir()?.join(name).is_dir())
+}
+
+/// The encoder of a model: of a bundle, or of a bundle with an adapter merged in. A bundle's name comes first; no adapter
+/// can be made that has it.
+pub fn encoder(model: &str) -> Result<Arc<Encoder>> {
+    usable()?;
+    if !is_bundle(model)?
+        && let Some(loaded) = adapter::find(model, precision())?
+    {
+        return Ok(loaded.encoder.clone());
+    }
     match device::setting()? {
-        Device::Cuda(name) => on_device(folder, bundle, &name),
-        Device::Auto | Device::Cpu => on_cpu(folder, bundle),
+        Device::Cuda(name) => on_device(model_dir()?, model, &name),
+        Device::Auto | Device::Cpu => bundle(model, precision()),
     }
 }
 
-fn on_cpu(folder: PathBuf, bundle: &str) -> Result<Arc<Encoder>> {
-    let precision = precision();
-    held(folder, bundle, "cpu", Some(precision), |folder| Encoder::load(folder, bundle, precision, &Backend))
+/// The encoder of a bundle in some arithmetic on the CPU, loaded if need be.
+pub fn bundle(bundle: &str, precision: Precision) -> Result<Arc<Encoder>> {
+    usable()?;
+    held(model_dir()?, bundle, "cpu", Some(precision), |folder| Encoder::load(folder, bundle, precision, &Backend))
 }
 
 fn on_device(folder: PathBuf, bundle: &str, name: &str) -> Result<Arc<Encoder>> {
@@ -170,6 +195,15 @@ fn run(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Control) -> 
     result
 }
 
+/// Lends the backend's work space.
+pub fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> Result<T>) -> Result<T> {
+    let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
+    scratch.set_threads(guc::THREADS.get().max(1) as usize);
+    let result = work(&mut scratch);
+    SESSION.with_borrow_mut(|session| session.scratch = scratch);
+    result
+}
+
 /// Embeds a query; asked again, here or in another backend, it comes from a cache.
 pub fn embed_query(encoder: &Encoder, text: &str) -> Result<Arc<[f32]>> {
     if let Some(known) = SESSION.with_borrow_mut(|s| s.queries.get(encoder, Role::Query, text)) {
@@ -194,6 +228,12 @@ pub fn rerank(model: Option<&str>, query: &str, documents: &[&str]) -> Result<Ve
         Some(name) => name.to_owned(),
         None => only_reranker(&folder)?,
     };
+    if !is_bundle(&bundle)?
+        && let Some(loaded) = adapter::find(&bundle, precision())?
+    {
+        let loaded = if loaded.task == Task::Rank { loaded } else { adapter::need(&bundle, &[Task::Rank])? };
+        return with_scratch(|scratch| loaded.rerank(query, documents, scratch, &Backend));
+    }
     let known =
         SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
     let reranker = match known {
@@ -247,7 +287,7 @@ pub struct Model {
     pub error: Option<String>,
 }
 
-/// Every bundle in the model folder; what cannot be used says why.
+/// Every bundle in the model folder, and every adapter; what cannot be used says why.
 pub fn models() -> Result<Vec<Model>> {
     let folder = model_dir()?;
     let mut models = Vec::new();
@@ -281,6 +321,23 @@ pub fn models() -> Result<Vec<Model>> {
             bytes: Some(encoder.info().bytes),
             ..shown.clone()
         }));
+    }
+    for listed in adapter::list()? {
+        let base = models.iter().find(|m| m.bundle == listed.base).cloned();
+        models.push(Model {
+            architecture: base.as_ref().and_then(|m| m.architecture.clone()),
+            dimension: base.as_ref().and_then(|m| m.dimension),
+            max_length: base.as_ref().and_then(|m| m.max_length),
+            precision: listed.loaded.then(|| precision().name().to_owned()),
+            device: listed.loaded.then(|| "cpu".to_owned()),
+            hash: Some(listed.hash),
+            loaded: listed.loaded,
+            bytes: Some(listed.bytes as usize),
+            error: listed
+                .refused
+                .or_else(|| base.is_none().then(|| format!("its base \"{}\" is not there", listed.base))),
+            bundle: listed.name,
+        });
     }
     Ok(models)
 }

@@ -5,6 +5,7 @@
 //! source's limit.
 
 pub mod aside;
+pub mod rules;
 
 use super::catalog::Catalog;
 use super::companion::{columns, ident};
@@ -19,7 +20,7 @@ use crate::event::Event;
 use crate::retrieve::lexical::{self, Answer, Bm25, K1, Term};
 use crate::retrieve::variant::Naming;
 use crate::shopper::sequence::{Own, Wide};
-use crate::store::{Item, Scope, Store, Whole};
+use crate::store::{Item, Record, Scope, Store, Trend, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
@@ -315,6 +316,26 @@ impl Store for PgStore<'_> {
         self.filtered(n, scope, |m| self.ids(&sql, m, named))
     }
 
+    fn segment(&self, column: &str, value: &str) -> Result<Vec<(i64, f32)>> {
+        aside::segment(self, column, value)
+    }
+
+    fn trends(&self, hours: f64) -> Result<Vec<Trend>> {
+        aside::trends(self, hours)
+    }
+
+    fn passing(&self, filter: &Filter, among: &[i64]) -> Result<Vec<i64>> {
+        rules::passing(self, filter, among)
+    }
+
+    fn matching(&self, filter: &Filter, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        rules::matching(self, filter, n, scope)
+    }
+
+    fn records(&self, items: &[i64]) -> Result<HashMap<i64, Record>> {
+        rules::records(self, items)
+    }
+
     fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>> {
         aside::category(self, items, n, scope)
     }
@@ -374,26 +395,16 @@ impl Store for PgStore<'_> {
         if let Scope::Only(_) = scope {
             let (condition, named) = Self::named(scope, 2);
             let sql = format!(
-                "SELECT c.id FROM {c} c LEFT JOIN {s} s ON s.id = c.id WHERE {condition}
-                 ORDER BY COALESCE(s.popularity, 0) DESC, c.id LIMIT $1"
+                "SELECT c.id FROM {c} c JOIN {s} s ON s.id = c.id WHERE s.popularity > 0 AND {condition}
+                 ORDER BY s.popularity DESC, c.id LIMIT $1"
             );
             return self.ids(&sql, n, named);
         }
-        // An index gives the first of those that somebody took; only a small shop needs the others.
-        let taken = format!(
-            "SELECT s.id FROM {s} s WHERE s.id > 0 AND EXISTS (SELECT FROM {c} c WHERE c.id = s.id)
+        let sql = format!(
+            "SELECT s.id FROM {s} s WHERE s.id > 0 AND s.popularity > 0 AND EXISTS (SELECT FROM {c} c WHERE c.id = s.id)
              ORDER BY s.popularity DESC, s.id LIMIT $1"
         );
-        let others = format!(
-            "SELECT c.id FROM {c} c WHERE NOT EXISTS (SELECT FROM {s} s WHERE s.id = c.id) ORDER BY c.id LIMIT $1"
-        );
-        self.filtered(n, scope, |m| {
-            let mut found = self.ids(&taken, m, None)?;
-            if found.len() < m {
-                found.extend(self.ids(&others, m - found.len(), None)?);
-            }
-            Ok(found)
-        })
+        self.filtered(n, scope, |m| self.ids(&sql, m, None))
     }
 
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>> {

@@ -60,6 +60,8 @@ pub const SIMILAR_COVERED: f64 = 1.0;
 pub const SIMILAR_WORDS: usize = 16;
 /// In `similar` and `bought_together`: of the item's category, where that is all there is to say. More than popularity has.
 pub const SAME_CATEGORY: f64 = 0.5;
+/// For somebody unknown: the weight of what the shoppers of the same segment take, in the part `context`.
+pub const SEGMENT: f64 = 1.0;
 /// Items of a category, a segment, or new ones, that stand in where nothing else is known.
 pub const FALLBACK_CAP: usize = 200;
 

@@ -3,4 +3,5 @@
 pub mod fuse;
 pub mod lexical;
 pub mod together;
+pub mod trend;
 pub mod variant;

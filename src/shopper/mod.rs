@@ -82,6 +82,7 @@ pub struct Shopper {
     together: HashMap<i64, Together>,
     taken_before: HashMap<i64, Before>,
     seen: HashSet<i64>,
+    owned: HashSet<i64>,
     mean: Vec<f32>,
     temperature: f64,
 }
@@ -95,6 +96,9 @@ impl Shopper {
             shopper.seen.insert(event.item);
             if event.kind == Kind::Return {
                 sent_back.insert(event.item);
+            }
+            if event.kind == Kind::Purchase && !sent_back.contains(&event.item) {
+                shopper.owned.insert(event.item);
             }
             if event.weight <= 0.0 || sent_back.contains(&event.item) {
                 continue;
@@ -125,9 +129,19 @@ impl Shopper {
         self.taken.iter().map(|t| t.item).collect()
     }
 
+    /// The items that matter, with what each counts.
+    pub fn weighted(&self) -> Vec<(i64, f64)> {
+        self.taken.iter().map(|t| (t.item, t.weight)).collect()
+    }
+
     /// Whether an item is anywhere in the history.
     pub fn has_seen(&self, item: i64) -> bool {
         self.seen.contains(&item)
+    }
+
+    /// Whether an item was bought and not sent back.
+    pub fn owns(&self, item: i64) -> bool {
+        self.owned.contains(&item)
     }
 
     /// How many items the history holds.

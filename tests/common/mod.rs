@@ -1,6 +1,7 @@
 //! An in-memory shop: the port's plain twin, for tests of the engine without a server.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use pg_persona::catalog::filter::Filter;
 use pg_persona::error::Result;
 use pg_persona::event::{Event, Kind};
 use pg_persona::linear::dot;
@@ -8,7 +9,7 @@ use pg_persona::rank::weights;
 use pg_persona::retrieve::lexical::{self, Bm25, Term};
 use pg_persona::retrieve::together::Pairs;
 use pg_persona::retrieve::variant::Naming;
-use pg_persona::store::{Item, Scope, Store, Whole};
+use pg_persona::store::{Item, Record, Scope, Store, Trend, Whole};
 use std::collections::{BTreeMap, HashMap};
 
 /// An item of the shop.
@@ -28,6 +29,12 @@ pub struct Shop {
     popularity: HashMap<i64, f64>,
     /// Columns of the items, by name.
     pub columns: HashMap<String, Vec<Option<String>>>,
+    /// What the shoppers of a context take, by column and value.
+    pub segments: HashMap<(String, String), Vec<(i64, f32)>>,
+    /// Events by age.
+    pub trends: Vec<Trend>,
+    /// What exploration knows.
+    pub records: HashMap<i64, Record>,
     /// The column that is the category.
     pub category: Option<String>,
 }
@@ -120,7 +127,7 @@ impl Store for Shop {
         let count = self.products.len() as f32;
         let mean = (0..width).map(|d| self.products.iter().map(|p| p.vector[d]).sum::<f32>() / count).collect();
         let shoppers = self.events.len() as f64;
-        Ok(Whole { popularity, shoppers, mean, newest: newest.is_finite().then_some(newest) })
+        Ok(Whole { popularity, shoppers, mean, newest: newest.is_finite().then_some(newest), ..Whole::default() })
     }
 
     fn history(&self, user_id: &str, at: Option<f64>, _session: Option<&str>) -> Result<Vec<Event>> {
@@ -176,6 +183,37 @@ impl Store for Shop {
         let wanted: Vec<&String> = self.known(items).filter_map(of).collect();
         let popularity = |id: i64| self.popularity.get(&id).copied().unwrap_or_default();
         Ok(self.best(n, scope, |id| of(id).is_some_and(|c| wanted.contains(&c)).then(|| popularity(id))))
+    }
+
+    fn segment(&self, column: &str, value: &str) -> Result<Vec<(i64, f32)>> {
+        Ok(self.segments.get(&(column.to_owned(), value.to_owned())).cloned().unwrap_or_default())
+    }
+
+    fn trends(&self, _hours: f64) -> Result<Vec<Trend>> {
+        Ok(self.trends.clone())
+    }
+
+    fn passing(&self, filter: &Filter, among: &[i64]) -> Result<Vec<i64>> {
+        let passes = |id: i64| {
+            filter.conditions.iter().all(|condition| {
+                let value = self.columns[&condition.column][id as usize - 1].as_deref();
+                match &condition.value {
+                    serde_json::Value::Array(any) => any.iter().any(|v| v.as_str() == value),
+                    one => one.as_str() == value,
+                }
+            })
+        };
+        Ok(self.known(among).filter(|id| passes(*id)).collect())
+    }
+
+    fn matching(&self, filter: &Filter, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let mut found = self.within(&self.passing(filter, &self.ids())?, scope)?;
+        found.truncate(n);
+        Ok(found)
+    }
+
+    fn records(&self, items: &[i64]) -> Result<HashMap<i64, Record>> {
+        Ok(items.iter().filter_map(|id| Some((*id, *self.records.get(id)?))).collect())
     }
 
     fn lexical(&self, words: &Bm25, _prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {

@@ -1,15 +1,19 @@
 //! What search and recommend share: reading a call, ranking, and the caller's rows for what was ranked.
 
+use super::super::history::timestamp;
 use super::super::identity;
 use super::super::interrupt::Backend;
 use super::super::spi::{self, Arg, Mode};
-use super::super::store::{PgStore, aside};
+use super::super::store::{self, PgStore, aside};
 use super::super::{catalog, companion, ranker, session};
+use crate::arrange::Arrangement;
 use crate::catalog::filter::Filter;
-use crate::catalog::options::{Key, SearchOptions};
+use crate::catalog::options::{Exclude, Key, SearchOptions};
+use crate::catalog::rule::{Occasion, Rule, Surface};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::parts::Parts;
+use crate::random::Random;
 use crate::recommend;
 use crate::search::{self, Question, Ranked, Request};
 use crate::store::Scope;
@@ -26,6 +30,8 @@ pub struct Context {
     pub session: Option<String>,
     /// Values of context columns, as text.
     pub values: Vec<(String, String)>,
+    /// All of it, as it was passed.
+    pub given: Map<String, Value>,
 }
 
 impl Context {
@@ -37,7 +43,7 @@ impl Context {
             Some(Value::Object(map)) => map,
             Some(_) => return Err(Error::Options { place: "context".into(), reason: "it has to be an object".into() }),
         };
-        let mut known = vec!["at".to_owned(), "session".to_owned()];
+        let mut known = vec!["at".to_owned(), "session".to_owned(), "segment".to_owned()];
         known.extend(catalog.events.iter().flat_map(|e| e.context.iter().cloned()));
         if let Some(key) = map.keys().find(|key| !known.contains(key)) {
             return Err(Error::UnknownKey { place: "context".into(), key: key.clone(), known });
@@ -60,7 +66,7 @@ impl Context {
         let session = map.get("session").filter(|v| !v.is_null()).map(text);
         let ours = |key: &str| key == "at" || key == "session";
         let values = map.iter().filter(|(key, v)| !ours(key) && !v.is_null()).map(|(key, v)| (key.clone(), text(v)));
-        Ok(Context { at, session, values: values.collect() })
+        Ok(Context { at, session, values: values.collect(), given: map.clone() })
     }
 }
 
@@ -92,12 +98,89 @@ pub struct Found<T> {
 /// What a list begins at.
 #[derive(Clone, Copy)]
 pub enum Start<'a> {
-    /// The query, or the shopper where there is none.
+    /// The query; without one, as in browsing, the shopper.
     Query,
+    /// The shopper.
+    Shopper,
     /// An item, for what is like it.
     Similar(Anchor<'a>),
     /// An item, for what goes with it in one basket.
     Basket(Anchor<'a>),
+    /// Of late: so many hours.
+    Trending(f64),
+}
+
+impl Start<'_> {
+    /// The list that rules may ask for.
+    fn surface(self, request: &Request) -> Surface {
+        match self {
+            Start::Query if request.query.is_none() => Surface::Recommend,
+            Start::Shopper => Surface::Recommend,
+            Start::Query => Surface::Search,
+            Start::Similar(_) => Surface::Similar,
+            Start::Basket(_) => Surface::BoughtTogether,
+            Start::Trending(_) => Surface::Trending,
+        }
+    }
+}
+
+/// For somebody unknown without a query: the context columns that the call gives, with their values.
+pub fn segments(catalog: &catalog::Catalog, request: &Request, context: &Context) -> Vec<(String, String)> {
+    if request.query.is_some_and(|query| !query.trim().is_empty()) {
+        return Vec::new();
+    }
+    let mut columns: Vec<&String> = catalog.events.iter().flat_map(|e| &e.context).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let value = |column: &&String| match context.given.get(column.as_str()) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+    };
+    columns.into_iter().filter_map(|column| Some((column.clone(), value(&column)?))).collect()
+}
+
+/// What was taken before is not recommended again, as far as the catalog says, unless the call does.
+fn recommending(mut options: SearchOptions, call: &Call, catalog: &catalog::Catalog) -> SearchOptions {
+    let says = |key: &str| call.options.as_ref().is_some_and(|given| given.0.get(key).is_some());
+    if !says("exclude_seen") && !says("exclude_owned") {
+        options.exclude_seen = catalog.exclude == Exclude::Seen;
+        options.exclude_owned = catalog.exclude == Exclude::Owned;
+    }
+    options
+}
+
+/// The rules that apply to a call.
+pub fn rules(
+    store: &PgStore,
+    catalog: &catalog::Catalog,
+    request: &Request,
+    question: &Question,
+    filter: &Filter,
+    surface: Surface,
+    context: &Context,
+) -> Result<Vec<Rule>> {
+    let at = request.at.map(timestamp).transpose()?;
+    let mut rules = store::rules::rules(store, request.query, question.words(), at)?;
+    if !rules.is_empty() {
+        let named = |column: &Option<String>| Occasion::named(filter, column.as_deref());
+        let (brands, categories) = (named(&catalog.brand), named(&catalog.category));
+        let occasion = Occasion { surface, context: context.given.clone(), brands, categories };
+        rules.retain(|rule| rule.applies(&occasion));
+    }
+    Ok(rules)
+}
+
+/// What chance begins with: the caller's seed, else the session's, else this statement's.
+fn seed(request: &Request) -> u64 {
+    let given = request.options.seed.map(|seed| seed as u64);
+    given.unwrap_or_else(|| {
+        // SAFETY: plain backend state.
+        let moment = unsafe { pg_sys::GetCurrentStatementStartTimestamp() } as u64;
+        let moment = if request.session.is_some() { 0 } else { moment ^ (u64::from(std::process::id()) << 40) };
+        let who = [request.user_id, request.session, request.query].map(Option::unwrap_or_default).join("\n");
+        Random::named(moment, &who).bits()
+    })
 }
 
 /// How an item is named.
@@ -156,6 +239,7 @@ pub fn find<T>(
     let catalog = catalog::need(relation)?;
     let null = Value::Null;
     let options = SearchOptions::read(call.options.as_ref().map_or(&null, |o| &o.0))?;
+    let options = if matches!(call.start, Start::Shopper) { recommending(options, call, &catalog) } else { options };
     let filter = Filter::read(call.filter.as_ref().map_or(&null, |f| &f.0))?;
     let context = Context::read(call.context.as_ref(), &catalog)?;
     let columns = companion::columns(relation)?;
@@ -176,8 +260,21 @@ pub fn find<T>(
     if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
         question = question.rank_by(&store, ranker, &request, &context.values)?;
     }
+    question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
     let scope = store.scope()?;
     let ranked = ranked(&store, &catalog, call, &request, &question, &scope, &control)?;
+    let rules = rules(&store, &catalog, &request, &question, &filter, call.start.surface(&request), &context)?;
+    let arrangement = Arrangement {
+        store: &store,
+        request: &request,
+        question: &question,
+        scope: &scope,
+        rules: &rules,
+        brand: catalog.brand.as_deref(),
+        category: catalog.category.as_deref(),
+        seed: seed(&request),
+    };
+    let ranked = arrangement.arrange(ranked, &control)?;
     // Rows are fetched until k are there: one may have gone since its words were kept (a view's, say).
     let mut found = Vec::with_capacity(k);
     let mut rest = ranked.get(request.options.offset..).unwrap_or(&[]);
@@ -209,7 +306,7 @@ fn ranked(
     control: &dyn Control,
 ) -> Result<Vec<Ranked>> {
     match call.start {
-        Start::Query => search::search(store, request, question, scope, control),
+        Start::Query | Start::Shopper => search::search(store, request, question, scope, control),
         Start::Similar(item) => {
             recommend::similar(store, request, question, item.number(store, catalog)?, scope, control)
         }
@@ -222,6 +319,7 @@ fn ranked(
             }
             recommend::bought_together(store, request, question, &items, scope, control)
         }
+        Start::Trending(hours) => recommend::trending(store, request, question, hours, scope, control),
     }
 }
 

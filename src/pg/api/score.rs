@@ -3,10 +3,13 @@
 use super::super::error::door;
 use super::super::store::PgStore;
 use super::super::{catalog, identity, ranker};
-use super::found::{Context, column_name, key_of, query_vector};
+use super::found::{Context, column_name, key_of, query_vector, rules, segments};
+use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
+use crate::catalog::rule::{Rule, Surface};
 use crate::error::Result;
+use crate::parts::Dimension;
 use crate::search::{Question, Request};
 use crate::store::Item;
 use pgrx::prelude::*;
@@ -23,6 +26,9 @@ struct Asked {
     /// Whether some items are hidden from the caller: then each row is asked for.
     guarded: bool,
     question: Question,
+    rules: Vec<Rule>,
+    /// The factor of the part `rules`.
+    factor: f64,
     key: std::ffi::CString,
 }
 
@@ -67,16 +73,21 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         k: 1,
         options,
     };
-    let (guarded, question) = {
+    let factor = request.options.factor(Dimension::Rules);
+    let (guarded, question, rules) = {
         let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
         let mut question = Question::ask(&store, &request, vector)?;
         if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
             question = question.rank_by(&store, ranker, &request, &context.values)?;
         }
-        (store.is_guarded(), question)
+        question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
+        let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
+        let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
+        rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);
+        (store.is_guarded(), question, rules)
     };
     let key = column_name(&catalog.key)?;
-    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, key })
+    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, rules, factor, key })
 }
 
 /// The score of a row; NULL for a NULL row.
@@ -133,6 +144,11 @@ fn score(
         if let Some(item) = &mut known {
             asked.question.learn(&store, item)?;
         }
-        Ok(Some(asked.question.parts(&known.unwrap_or(Item { id: -1, ..Item::default() })).score()))
+        let mut parts = asked.question.parts(known.as_ref().unwrap_or(&Item { id: -1, ..Item::default() }));
+        if let (Some(item), false) = (&known, asked.rules.is_empty()) {
+            let more = added(&store, &asked.rules, &[item.id])?.get(&item.id).copied().unwrap_or_default();
+            parts.set(Dimension::Rules, more * asked.factor);
+        }
+        Ok(Some(parts.score()))
     })
 }

@@ -10,7 +10,7 @@ use crate::pg::spi::{self, Arg, Mode};
 use crate::pg::tsvector::TsVector;
 use crate::retrieve::lexical::{self, Bm25, Term};
 use crate::retrieve::variant::Naming;
-use crate::store::{Scope, Store};
+use crate::store::{Scope, Store, Trend};
 use pgrx::pg_sys;
 use std::collections::HashMap;
 
@@ -102,6 +102,44 @@ pub fn category(store: &PgStore, items: &[i64], n: usize, scope: &Scope) -> Resu
         // A category of very many items: what is popular anyway stands for it.
         _ => store.popular(n, scope),
     }
+}
+
+/// See `Store::segment`.
+pub fn segment(store: &PgStore, column: &str, value: &str) -> Result<Vec<(i64, f32)>> {
+    let Some(table) = &store.catalog.segments else { return Ok(Vec::new()) };
+    let _owner = store.owner();
+    let sql = format!("SELECT s.others, s.weights FROM {table} s WHERE s.name = $1 AND s.value = $2");
+    let found = spi::first(Mode::Read, &sql, &[Arg::of(column), Arg::of(value)], |row| {
+        let (others, weights): (Vec<i64>, Vec<f32>) = (row.need(1)?, row.need(2)?);
+        Ok(others.into_iter().zip(weights).collect())
+    })?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Most items whose trend is looked at: of more, the most popular.
+const TRENDS: i64 = 20_000;
+
+/// See `Store::trends`.
+pub fn trends(store: &PgStore, hours: f64) -> Result<Vec<Trend>> {
+    // A catalog of 0.1.0 keeps no ages until it is refreshed.
+    if store.catalog.segments.is_none() {
+        return Ok(Vec::new());
+    }
+    let _owner = store.owner();
+    let sql = format!(
+        "SELECT s.id, s.buckets, s.counts, s.kin_buckets, s.kin FROM {stats} s
+         WHERE s.id > 0 AND s.buckets IS NOT NULL
+           AND s.last > (SELECT w.last FROM {stats} w WHERE w.id = 0) - $1 * interval '1 hour'
+         ORDER BY s.popularity DESC, s.id LIMIT $2",
+        stats = store.catalog.stats
+    );
+    spi::query(Mode::ReadCustom, &sql, &[Arg::of(hours), Arg::of(TRENDS)], |row| {
+        let buckets = |at: i32| -> Vec<(i16, f32)> {
+            let (ages, counts) = (row.get::<Vec<i16>>(at), row.get::<Vec<f32>>(at + 1));
+            ages.unwrap_or_default().into_iter().zip(counts.unwrap_or_default()).collect()
+        };
+        Ok(Trend { id: row.need(1)?, own: buckets(2), kin: buckets(4) })
+    })
 }
 
 /// The number of the item with a key, where the caller may see it; `None` where the catalog does not know it.
