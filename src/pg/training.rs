@@ -1,10 +1,15 @@
 //! Training inside Postgres: reads the behaviour as the catalog's owner, lets `learn` do the work, keeps the ranker.
 
+mod reader;
+mod texts;
+
+use reader::Reader;
+use texts::ShopTexts;
+
 use super::catalog::Catalog;
-use super::companion::{self, ident};
-use super::history::seconds;
+use super::companion::ident;
 use super::identity::{self, Acting};
-use super::interrupt::{Backend, Silent};
+use super::interrupt::Backend;
 use super::ranker::{self, Fresh};
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
@@ -12,12 +17,11 @@ use super::{guc, learned, log, refresh, session, vector};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::from_object;
 use crate::control::Control;
-use crate::embed::Role;
 use crate::error::{Error, Result};
-use crate::event::{Event, Kind};
-use crate::learn::log::{Basket, Cleaned, Log, Logged};
+use crate::event::Event;
+use crate::learn::log::{Basket, Log, Logged};
 use crate::learn::plan::{self, Course, Cut, Drawn, Shop, Verdict};
-use crate::learn::sample::{Lists, Texts};
+use crate::learn::sample::Lists;
 use crate::learn::table::Table;
 use crate::learn::{encoder, train};
 use crate::rank::feature::Known;
@@ -30,7 +34,6 @@ use crate::store::{Item, Store};
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -138,7 +141,7 @@ impl<'a> Training<'a> {
         let parent = if self.options.anew { None } else { ranker::deployed(self.catalog)? };
         let trained = ranker::to_rank_by(self.catalog, None)?;
         let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
-        let texts = ShopTexts { catalog: self.catalog, encoder, queries: RefCell::default() };
+        let texts = ShopTexts::new(self.catalog, encoder);
         let mut rows = Vec::new();
         let table = self.table(&store)?;
         let mut course = self.encode(&log, &table, trained.as_deref(), &mut rows)?;
@@ -446,155 +449,4 @@ fn metrics(verdicts: &[Verdict]) -> Value {
     };
     let of = |head: Head| verdicts.iter().find(|v| v.head == head).map(one);
     Value::Object(HEADS.into_iter().filter_map(|h| Some((name(h).to_owned(), of(h)?))).collect())
-}
-
-/// Rows of the behaviour tables as they come.
-#[derive(Default)]
-struct Reader {
-    events: Vec<Logged>,
-    queries: Vec<String>,
-    numbers: HashMap<String, u32>,
-    sessions: HashMap<String, u32>,
-    shopper: Option<String>,
-    shoppers: u32,
-    /// Values of context columns: their places by name, and how many shoppers and which last bore them.
-    values: HashMap<String, u16>,
-    bearers: Vec<(String, u32, u32)>,
-    contexts: HashMap<Vec<u16>, u32>,
-    cleaned: Cleaned,
-}
-
-impl Reader {
-    fn read(&mut self, row: &spi::Row) -> Result<()> {
-        self.cleaned.read += 1;
-        let shopper: Option<String> = row.get(1);
-        if shopper != self.shopper {
-            self.shoppers += 1;
-            self.shopper = shopper;
-            self.sessions.clear();
-        }
-        let item: Option<i64> = row.get(2);
-        if item.is_none() && row.need::<bool>(10)? {
-            self.cleaned.orphans += 1;
-            return Ok(());
-        }
-        let kind: String = row.need(4)?;
-        let kind = Kind::ALL.into_iter().find(|k| k.name() == kind).unwrap_or(Kind::View);
-        let query = row.get::<String>(6).map(|q| q.trim().to_owned()).filter(|q| !q.is_empty());
-        let query = query.map_or(0, |text| {
-            let next = self.queries.len() as u32 + 1;
-            let number = *self.numbers.entry(text.clone()).or_insert(next);
-            if number == next {
-                self.queries.push(text);
-            }
-            number
-        });
-        let session = row.get::<String>(7).map_or(0, |text| {
-            let next = self.sessions.len() as u32 + 1;
-            *self.sessions.entry(text).or_insert(next)
-        });
-        let context = self.context(row.get::<pgrx::JsonB>(11));
-        self.events.push(Logged {
-            shopper: self.shoppers,
-            item: item.unwrap_or(0),
-            at: seconds(row.need(3)?),
-            kind,
-            weight: row.need::<f64>(5)? as f32,
-            query,
-            session,
-            position: row.get::<i32>(8).map_or(0, |p| p.clamp(0, i32::from(u16::MAX)) as u16),
-            dwell: row.get::<f64>(9).map_or(0.0, |d| d.max(0.0) as f32),
-            context,
-        });
-        Ok(())
-    }
-
-    /// The number of a row's context: its values, of which at most some thousands are told apart.
-    fn context(&mut self, context: Option<pgrx::JsonB>) -> u32 {
-        const MOST: usize = 20_000;
-        let Some(Value::Object(map)) = context.map(|c| c.0) else { return 0 };
-        let mut places = Vec::new();
-        for (column, value) in &map {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let name = sequence::value_name(column, &value);
-            let place = match self.values.get(&name) {
-                Some(place) => *place,
-                None if self.bearers.len() < MOST => {
-                    let place = self.bearers.len() as u16;
-                    self.bearers.push((name.clone(), 0, 0));
-                    self.values.insert(name, place);
-                    place
-                }
-                None => continue,
-            };
-            let (_, count, last) = &mut self.bearers[usize::from(place)];
-            if *last != self.shoppers {
-                *last = self.shoppers;
-                *count += 1;
-            }
-            places.push(place);
-        }
-        if places.is_empty() {
-            return 0;
-        }
-        let next = self.contexts.len() as u32 + 1;
-        *self.contexts.entry(places).or_insert(next)
-    }
-
-    /// The log, with the values that enough shoppers bear: the most frequent, and none that could tell of one.
-    fn log(self, min_shoppers: u32) -> Result<Log> {
-        const KEPT: usize = 64;
-        let least = min_shoppers.max(5);
-        let mut kept: Vec<usize> = (0..self.bearers.len()).filter(|n| self.bearers[*n].1 >= least).collect();
-        kept.sort_by(|a, b| {
-            self.bearers[*b].1.cmp(&self.bearers[*a].1).then(self.bearers[*a].0.cmp(&self.bearers[*b].0))
-        });
-        kept.truncate(KEPT);
-        let mut contexts = vec![Vec::new(); self.contexts.len()];
-        for (places, number) in self.contexts {
-            let known = places.iter().filter_map(|p| kept.iter().position(|k| *k == usize::from(*p)));
-            contexts[number as usize - 1] = known.map(|p| p as u16).collect();
-        }
-        let mut log = Log::new(self.events, self.queries, self.cleaned);
-        log.contexts = contexts;
-        log.values = kept.into_iter().map(|n| self.bearers[n].0.clone()).collect();
-        Ok(log)
-    }
-}
-
-/// Titles and query vectors for the samples.
-struct ShopTexts<'a> {
-    catalog: &'a Catalog,
-    encoder: Arc<crate::embed::Encoder>,
-    queries: RefCell<HashMap<String, Arc<[f32]>>>,
-}
-
-impl Texts for ShopTexts<'_> {
-    fn titles(&self, items: &[i64]) -> Result<HashMap<i64, String>> {
-        let c = self.catalog;
-        let named = std::iter::once(&c.title).chain(&c.brand).chain(&c.category);
-        let named: Vec<String> = named.map(|n| format!("i.{}::text", ident(n))).collect();
-        let sql = format!(
-            "SELECT c.id, left({}, 1000) FROM {} c JOIN {} i ON i.{} {} c.key WHERE c.id = ANY ($1)",
-            companion::plain(&format!("concat_ws(' ', {})", named.join(", "))),
-            c.companion,
-            c.name,
-            ident(&c.key),
-            c.key_equal
-        );
-        let rows = spi::query(Mode::Write, &sql, &[Arg::of(items.to_vec())], |row| Ok((row.need(1)?, row.need(2)?)))?;
-        Ok(rows.into_iter().collect())
-    }
-
-    fn embed(&self, query: &str) -> Result<Arc<[f32]>> {
-        if let Some(known) = self.queries.borrow().get(query) {
-            return Ok(known.clone());
-        }
-        let vector: Arc<[f32]> = session::embed(&self.encoder, &[query], Role::Query, &Silent)?.into();
-        self.queries.borrow_mut().insert(query.to_owned(), vector.clone());
-        Ok(vector)
-    }
 }

@@ -43,10 +43,19 @@ SELECT count(*) FROM untrained u JOIN persona.search(NULL::products, 'shoes', 10
 -- training goes on from what ranks
 SELECT count(*) > 0 AS trained FROM persona.train('products', '{"samples": 400, "epochs": 2, "sequence": 2, "deploy": "never"}');
 SELECT parent = :first AS goes_on FROM persona.rankers ORDER BY ranker DESC LIMIT 1;
+-- forgetting a shopper: rows, statistics, and which rankers have learnt from them; one transaction
+BEGIN;
+SELECT relation, note NOT LIKE 'ranker%' AS counted, count(*), min(rows) > 0 AS some FROM persona.forget('products', '1005')
+    GROUP BY 1, 2 ORDER BY relation::text;
+SELECT count(*) FROM events WHERE user_id = 1005;
+SELECT count(*) FROM persona.search(NULL::products, 'shoes', 1005) s WHERE s.parts ?| '{taste,together}';
+ROLLBACK;
+SELECT relation, rows FROM persona.forget('products', 'nobody');
 -- errors
 \set VERBOSITY verbose
 SELECT persona.deploy('products', 999);
 SELECT count(*) FROM persona.search(NULL::products, 'shoes', options => '{"ranker": 999}');
+SELECT * FROM persona.forget('products', NULL);
 SELECT * FROM persona.train('products', '{"sample": 1}');
 SELECT * FROM persona.train('products', '{"samples": 1}');
 SELECT * FROM persona.train('products', '{"deploy": "perhaps"}');
