@@ -61,6 +61,13 @@ pub enum Error {
     #[error("{relation} is not a behaviour table of {items}")]
     NoEvents { relation: String, items: String },
 
+    // learning
+    #[error("ranker {ranker} of {relation} does not exist")]
+    NoRanker { ranker: i64, relation: String },
+    #[error("the weights of a ranker cannot be read: {reason}")]
+    RankerWeights { reason: String },
+    #[error("{relation} has too little behaviour to learn from: {found}")]
+    TooLittle { relation: String, found: String },
     // fine-tuning
     #[error("adapter \"{name}\" exists already")]
     AdapterExists { name: String },

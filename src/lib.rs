@@ -7,6 +7,7 @@ pub mod embed;
 pub mod error;
 pub mod event;
 pub mod fault;
+pub mod learn;
 pub mod linear;
 pub mod measure;
 pub mod memory;

@@ -73,7 +73,7 @@ pub fn similar(
     fill.add("together", neighbours)?;
     fill.rest(wanted)?;
     control.check()?;
-    let items = store.items(&fill.found.ids(), &anchors.words)?;
+    let items = question.items(store, &fill.found.ids(), &anchors.words)?;
     let total = anchors.words.total();
     Ok(ranking(&items, &fill.found, |other| {
         let covered = if total > 0.0 { other.words.covered / total } else { 0.0 };
@@ -111,7 +111,7 @@ pub fn bought_together(
     }
     fill.rest(wanted)?;
     control.check()?;
-    let found = store.items(&fill.found.ids(), &anchors.words)?;
+    let found = question.items(store, &fill.found.ids(), &anchors.words)?;
     Ok(ranking(&found, &fill.found, |other| {
         let together = anchors.together.get(&other.id).copied().unwrap_or_default();
         let together = together / (together + weights::BASKET_HALF);

@@ -14,6 +14,7 @@ use crate::measure::metric;
 use crate::measure::report::{Outcome, Replayed};
 use crate::parts::Dimension;
 use crate::random::Random;
+use crate::rank::network::Ranker;
 use crate::search::{Question, Request, search};
 use crate::store::{Scope, Store};
 use std::collections::{HashMap, HashSet};
@@ -236,7 +237,12 @@ pub struct Settings<'a> {
     pub looked: Option<&'a [f64]>,
     /// How many shoppers asked a query before; empty where no queries are logged.
     pub asked: &'a HashMap<String, u64>,
+    /// The ranker of a number, or without one the one that is deployed.
+    pub ranker: &'a Rankers<'a>,
 }
+
+/// Finds rankers; `None` ranks by the fixed weights.
+pub type Rankers<'a> = dyn Fn(Option<i64>) -> Result<Option<Arc<Ranker>>> + 'a;
 
 /// A query's vector; `None` without vectors.
 pub type Vectors<'a> = dyn FnMut(&str) -> Result<Option<Arc<[f32]>>> + 'a;
@@ -306,7 +312,10 @@ fn rank(
         options: variant.options.clone(),
         understanding: None,
     };
-    let question = Question::ask(store, &request, vector.filter(|_| variant.knows_meaning))?;
+    let mut question = Question::ask(store, &request, vector.filter(|_| variant.knows_meaning))?;
+    if let Some(ranker) = (settings.ranker)(variant.options.ranker)? {
+        question = question.rank_by(store, ranker, &request, &[])?;
+    }
     let ranked = search(store, &request, &question, &Scope::All, control)?;
     let gain: HashMap<i64, f64> = wanted.iter().copied().collect();
     let gains: Vec<f64> = ranked.iter().map(|row| gain.get(&row.id).copied().unwrap_or(0.0)).collect();
@@ -324,7 +333,7 @@ fn rank(
     let unscored: Vec<i64> = judged.iter().copied().filter(|item| !scores.contains_key(item)).collect();
     let mut scores = scores;
     if !unscored.is_empty() {
-        let items = store.items(&unscored, question.words())?;
+        let items = question.items(store, &unscored, question.words())?;
         scores.extend(items.iter().map(|item| (item.id, f64::from(question.parts(item).score()))));
     }
     outcome.scored = judged.iter().filter_map(|item| Some((*scores.get(item)?, gain.contains_key(item)))).collect();

@@ -6,12 +6,16 @@
 use crate::catalog::options::{SearchOptions, Source};
 use crate::control::Control;
 use crate::error::Result;
-use crate::linear::dot;
+use crate::event::Event;
 use crate::parts::{DIMENSIONS, Dimension, Parts};
-use crate::rank::weights;
+use crate::rank::feature::Known;
+use crate::rank::network::{Head, Ranker};
+use crate::rank::trained::Trained;
+use crate::rank::{fixed, weights};
 use crate::retrieve::fuse::Candidates;
-use crate::retrieve::lexical::{Bm25, K1};
+use crate::retrieve::lexical::Bm25;
 use crate::shopper::Shopper;
+use crate::shopper::sequence::{self, Reading};
 use crate::store::{Item, Scope, Store, Whole};
 use crate::understand::Understanding;
 use std::collections::HashMap;
@@ -51,8 +55,9 @@ pub struct Question {
     shopper: Shopper,
     whole: Whole,
     weights: [f64; DIMENSIONS.len()],
-    total: f64,
     understanding: Option<Arc<Understanding>>,
+    history: Vec<Event>,
+    trained: Option<Trained>,
     /// What stands in for a history: what the shoppers of the same segment take.
     segment: HashMap<i64, f64>,
 }
@@ -75,9 +80,10 @@ impl Question {
         let words = query.map_or(Ok(Bm25::default()), |query| store.words(query))?;
         let whole = store.whole()?;
         let mut shopper = Shopper::default();
+        let mut history = Vec::new();
         if let Some(user_id) = request.user_id {
-            let events = store.history(user_id, request.at, request.session)?;
-            shopper = Shopper::new(&events, &weights::SHOPPER);
+            history = store.history(user_id, request.at, request.session)?;
+            shopper = Shopper::new(&history, &weights::SHOPPER);
             let items = shopper.items();
             if !items.is_empty() {
                 shopper.set_vectors(&store.vectors(&items)?, &whole.mean);
@@ -86,18 +92,10 @@ impl Question {
         }
         let intent = request.understanding.as_deref().and_then(|u| u.intent.as_ref());
         let room = query.map(|_| weights::room(words.terms.len(), intent));
-        let weights = DIMENSIONS.map(|d| weights::gate(d, room) * request.options.factor(d));
+        let weights = fixed::gates(room, |d| request.options.factor(d));
         let understanding = request.understanding.clone();
-        Ok(Question {
-            segment: HashMap::new(),
-            total: words.total(),
-            words,
-            vector,
-            shopper,
-            whole,
-            weights,
-            understanding,
-        })
+        let (trained, segment) = (None, HashMap::new());
+        Ok(Question { words, vector, shopper, whole, weights, understanding, history, trained, segment })
     }
 
     /// The query's words.
@@ -153,39 +151,76 @@ impl Question {
 
     /// An item's popularity, 0 to 1.
     pub fn popularity(&self, item: &Item) -> f64 {
-        if self.whole.popularity > 0.0 { item.popularity.ln_1p() / self.whole.popularity.ln_1p() } else { 0.0 }
+        fixed::popularity(&self.whole, item)
+    }
+
+    /// The same question ranked by a ranker, whose gates this call opens.
+    ///
+    /// `context` holds the caller's values of context columns.
+    pub fn rank_by(
+        mut self,
+        store: &dyn Store,
+        ranker: Arc<Ranker>,
+        request: &Request,
+        context: &[(String, String)],
+    ) -> Result<Question> {
+        let asked = request.query.is_some_and(|q| !q.trim().is_empty());
+        // The hour is the caller's; gaps count to it, or to the newest event where that is older.
+        let moment = request.at.unwrap_or(self.whole.now);
+        let reading = match &ranker.encoder {
+            Some(encoder) => {
+                let steps = sequence::steps(&self.history, self.at(request));
+                let ids: Vec<i64> = steps.iter().map(|step| step.item).collect();
+                let own = if ids.is_empty() { HashMap::new() } else { store.learned(ranker.number, &ids)? };
+                encoder.read(&steps, |item| own.get(&item).cloned(), &encoder.moment_of(moment, context))
+            }
+            None => Reading::default(),
+        };
+        let head = if asked { Head::Answer } else { Head::Want };
+        let factor = |dimension| request.options.factor(dimension);
+        let known = Known { at: self.at(request), ..self.known() };
+        let trained = Trained::open(ranker, &known, head, reading, factor);
+        self.trained = Some(trained);
+        Ok(self)
+    }
+
+    /// The moment that a call is for: the caller's, but no later than the newest event, from which decay and windows count.
+    fn at(&self, request: &Request) -> f64 {
+        match (request.at, self.whole.newest) {
+            (Some(at), Some(newest)) => at.min(newest),
+            (at, newest) => newest.or(at).unwrap_or(0.0),
+        }
+    }
+
+    fn known(&self) -> Known<'_> {
+        let (words, shopper, whole) = (&self.words, &self.shopper, &self.whole);
+        Known { words, vector: self.vector.as_deref(), shopper, closeness: &[], whole, at: 0.0 }
+    }
+
+    /// The items, with what the ranker has learnt of each.
+    pub fn items(&self, store: &dyn Store, ids: &[i64], words: &Bm25) -> Result<Vec<Item>> {
+        let mut items = store.items(ids, words)?;
+        if let Some(trained) = &self.trained {
+            let mut own = store.learned(trained.number(), ids)?;
+            items.iter_mut().for_each(|item| item.own = own.remove(&item.id).map(Box::new));
+        }
+        Ok(items)
+    }
+
+    /// The same for an item that is there already.
+    pub fn learn(&self, store: &dyn Store, item: &mut Item) -> Result<()> {
+        if let Some(trained) = &self.trained {
+            item.own = store.learned(trained.number(), &[item.id])?.remove(&item.id).map(Box::new);
+        }
+        Ok(())
     }
 
     /// The score of an item by dimension.
     pub fn parts(&self, item: &Item) -> Parts {
-        let mut parts = Parts::default();
-        let cosine = |vector: Option<&[f32]>| match (vector, &item.vector) {
-            (Some(one), Some(other)) => f64::from(dot(one, other)).max(0.0),
-            _ => 0.0,
+        let mut parts = match &self.trained {
+            Some(trained) => trained.parts(&self.known(), item),
+            None => fixed::parts(&self.known(), item, &self.weights),
         };
-        let (lexical, covered) = if self.total > 0.0 {
-            (item.words.score / (self.total * (K1 + 1.0)), item.words.covered / self.total)
-        } else {
-            (0.0, 0.0)
-        };
-        let near = |f: fn(&Shopper, &[f32]) -> f64| item.vector.as_deref().map_or(0.0, |v| f(&self.shopper, v));
-        let popularity = self.popularity(item);
-        let together = self.shopper.together(item.id);
-        for (dimension, weight) in DIMENSIONS.into_iter().zip(self.weights) {
-            let value = match dimension {
-                Dimension::Relevance => {
-                    weights::LEXICAL * lexical
-                        + weights::COVERED * covered
-                        + cosine(self.vector.as_deref()) * (weights::DENSE + weights::UNCOVERED * (1.0 - covered))
-                }
-                Dimension::Taste => near(Shopper::taste),
-                Dimension::Session => near(Shopper::session),
-                Dimension::Popularity => popularity,
-                Dimension::Together => together / (together + weights::TOGETHER_HALF),
-                Dimension::Context | Dimension::Rules => 0.0,
-            };
-            parts.set(dimension, weight * value);
-        }
         if let Some(share) = self.segment.get(&item.id) {
             parts.set(Dimension::Context, *share);
         }
@@ -206,10 +241,11 @@ pub fn search(
 ) -> Result<Vec<Ranked>> {
     let mut candidates = retrieve(store, request, question, scope, control)?;
     control.check()?;
-    let items = store.items(&candidates.ids(), &question.words)?;
+    let items = question.items(store, &candidates.ids(), &question.words)?;
     // No item holds every word: what is shown answers a part of the query, or its meaning, and says so.
+    let total = question.words.total();
     let most = items.iter().map(|item| item.words.covered).fold(0.0, f64::max);
-    if question.total > 0.0 && most < question.total * RELAXED {
+    if total > 0.0 && most < total * RELAXED {
         candidates.add("relaxed", candidates.ids());
     }
     Ok(ranking(&items, &candidates, |item| question.parts(item)))
@@ -276,6 +312,13 @@ fn retrieve(
         let mut within = store.within(&neighbours, scope)?;
         within.truncate(if browsing { weights::BROWSE_CAP } else { weights::TOGETHER_CAP }.max(wanted));
         found.add("together", within);
+    }
+    if let (true, Some(trained)) = (browsing && options.asks(Source::Together), &question.trained)
+        && let Some(shopper) = &trained.reading().shopper
+    {
+        let brought = store.wanted(trained.number(), shopper, weights::TOGETHER_CAP.max(wanted) + more, scope)?;
+        found.add("sequence", brought.into_iter().filter(unseen));
+        control.check()?;
     }
     if browsing && !question.segment.is_empty() {
         found.add("segment", store.within(&question.segment(), scope)?);

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::retrieve::lexical::{Answer, Bm25};
 use crate::retrieve::trend::Buckets;
 use crate::retrieve::variant::Naming;
+use crate::shopper::sequence::{Own, Wide};
 use std::collections::HashMap;
 
 /// Which items may come back: all of them, or those that pass a filter and the caller's row-level security.
@@ -27,10 +28,14 @@ pub enum Scope {
 pub struct Whole {
     /// The largest popularity of an item.
     pub popularity: f64,
+    /// How many shoppers there are.
+    pub shoppers: f64,
     /// The mean of the items' vectors; empty where none is kept.
     pub mean: Vec<f32>,
     /// The newest event, in seconds since 1970-01-01 UTC; `None` without events.
     pub newest: Option<f64>,
+    /// When this statement's transaction began, in seconds since 1970-01-01 UTC.
+    pub now: f64,
 }
 
 /// An item as ranking sees it.
@@ -44,6 +49,10 @@ pub struct Item {
     pub vector: Option<Vec<f32>>,
     /// Its popularity, as refreshed: kind-weighted shoppers, newer ones counting more.
     pub popularity: f64,
+    /// How many shoppers its events are of.
+    pub shoppers: f64,
+    /// What a ranker has learnt of it, where it was asked for.
+    pub own: Option<Box<Own>>,
 }
 
 /// An item's events by age.
@@ -112,6 +121,16 @@ pub trait Store {
     fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// Those of the items that are in scope, in order.
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>>;
+    /// What a ranker has learnt of items; of those that it never saw, nothing.
+    fn learned(&self, ranker: i64, items: &[i64]) -> Result<HashMap<i64, Own>> {
+        let _ = (ranker, items);
+        Ok(HashMap::new())
+    }
+    /// At most `n` items that a ranker's shopper vector brings, the strongest first.
+    fn wanted(&self, ranker: i64, shopper: &Wide, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let _ = (ranker, shopper, n, scope);
+        Ok(Vec::new())
+    }
     /// The items as ranking sees them; what is gone is left out.
     fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>>;
 }

@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["retrieve"],
     &["store"],
     &["rank", "tune"],
+    &["learn"],
     &["search", "recommend", "arrange"],
     &["replay"],
     &["pg"],

@@ -45,7 +45,7 @@ fn run(shop: &Shop, targets: &[Target], asked: &HashMap<String, u64>) -> Vec<Rep
         Variant::unpersonalised("unpersonalised", options),
         Variant::lexical("lexical"),
     ];
-    let settings = Settings { k: 10, only_new: false, looked: None, asked };
+    let settings = Settings { k: 10, only_new: false, looked: None, asked, ranker: &|_| Ok(None) };
     let mut vectors = |_: &str| -> Result<Option<Arc<[f32]>>> { Ok(None) };
     replay(shop, targets, &variants, &settings, &mut vectors, &Free).unwrap()
 }

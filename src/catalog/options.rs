@@ -40,6 +40,8 @@ pub struct SearchOptions {
     pub correct: bool,
     /// Whether the query is understood: corrected, its exclusions obeyed, ranked by its intent. Default: true.
     pub understand: bool,
+    /// The ranker to rank by, 0 for the fixed weights; default: the one that is deployed.
+    pub ranker: Option<i64>,
     /// In `bought_together`: keys of what else lies in the basket. Default: nothing.
     pub basket: Vec<Key>,
     /// The column whose value makes variants of one product: the best of them stands for all. Default: none.
@@ -102,6 +104,7 @@ impl Default for SearchOptions {
             offset: 0,
             correct: true,
             understand: true,
+            ranker: None,
             basket: Vec::new(),
             group_by: None,
             caps: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use super::catalog::Catalog;
 use super::spi::{self, Arg, Mode};
 use crate::error::{Error, Result};
+use crate::shopper::sequence;
 use pgrx::pg_sys;
 
 /// Quotes an identifier.
@@ -253,7 +254,15 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
                 category text, last timestamptz",
         )],
         // What a ranker has learnt of each item.
-        "learned" => vec![create("ranker bigint NOT NULL, id bigint NOT NULL, vector real[] NOT NULL, PRIMARY KEY (ranker, id)")],
+        "learned" => vec![
+            create(&format!(
+                "ranker bigint NOT NULL, id bigint NOT NULL, into_history {halfvec}({into}) NOT NULL,
+                as_candidate {halfvec}({out}) NOT NULL, PRIMARY KEY (ranker, id)",
+                into = sequence::WIDTH,
+                out = sequence::WIDTH + 1,
+            )),
+            format!("ALTER TABLE {table} ALTER into_history SET STORAGE PLAIN, ALTER as_candidate SET STORAGE PLAIN"),
+        ],
         // Vectors of the model that the catalog is about to change to, until all are there.
         "incoming" => vec![create(&format!(
             "id bigint PRIMARY KEY, hash bytea NOT NULL, model text NOT NULL, embedding {halfvec}({dimension}) NOT NULL"

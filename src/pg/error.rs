@@ -134,6 +134,20 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
         Error::OutOfMemory { .. } => {
             (ERRCODE_OUT_OF_MEMORY, "Pass fewer or shorter texts at once, or raise the backend's limit.".into())
         }
+        Error::NoRanker { relation, .. } => (
+            ERRCODE_UNDEFINED_OBJECT,
+            format!("SELECT * FROM persona.rankers WHERE items = '{relation}'::regclass lists them."),
+        ),
+        Error::RankerWeights { .. } => (
+            ERRCODE_DATA_CORRUPTED,
+            "Train again: SELECT * FROM persona.train(items); persona.deploy(items, NULL) ranks without it meanwhile."
+                .into(),
+        ),
+        Error::TooLittle { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "Add behaviour tables with persona.add_events, refresh, and train once a few hundred shoppers came back."
+                .into(),
+        ),
         Error::AdapterExists { name } => (
             ERRCODE_DUPLICATE_OBJECT,
             format!("Choose another name, or first: SELECT persona.drop_adapter('{name}')."),

@@ -7,6 +7,7 @@ use super::heldout::{self, HeldOut, Seeing, Split};
 use super::identity::Acting;
 use super::interrupt::Backend;
 use super::log::{self, Rows};
+use super::ranker;
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
 use crate::catalog::filter::Filter;
@@ -217,6 +218,7 @@ impl Judge<'_> {
                 only_new: head == Head::Recommend,
                 looked: looked.as_deref().filter(|_| head == Head::Search),
                 asked: &asked,
+                ranker: &|number| ranker::to_rank_by(self.catalog, number),
             };
             let mut vectors = |query: &str| query_vector(Some(query), self.catalog).map(|(_, vector)| vector);
             let replayed = replay::replay(&store, targets, &variants, &how, &mut vectors, &self.control)?;

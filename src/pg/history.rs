@@ -118,7 +118,7 @@ fn numbers(catalog: &Catalog, keys: &[String], item_type: &str) -> Result<HashMa
 }
 
 /// Whether a text can be a value of a column's type at all, so that looking for it is no error.
-fn fits(text: &str, shown: &str) -> bool {
+pub fn fits(text: &str, shown: &str) -> bool {
     let text = text.trim();
     match shown {
         "smallint" => text.parse::<i16>().is_ok(),

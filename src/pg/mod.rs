@@ -23,14 +23,17 @@ mod history;
 mod identity;
 mod interrupt;
 mod json;
+mod learned;
 mod lexicon;
 mod log;
 mod queries;
 mod query_cache;
+mod ranker;
 mod refresh;
 mod session;
 mod spi;
 mod store;
+mod training;
 mod tsvector;
 mod tune;
 mod understand;
@@ -46,6 +49,11 @@ pgrx::extension_sql_file!(
     name = "understand",
     requires =
         [api::understand::segment, api::understand::understand, api::understand::suggest, api::understand::unanswered]
+);
+pgrx::extension_sql_file!(
+    "../../sql/learn.sql",
+    name = "learn",
+    requires = [api::train::train, api::rankers::deploy, api::forget::forget]
 );
 pgrx::extension_sql_file!(
     "../../sql/tune.sql",

@@ -3,7 +3,7 @@
 use super::catalog::{Catalog, Events};
 use super::companion::{self, ident};
 use super::identity::{self, Acting};
-use super::refresh::Refresh;
+use super::refresh::{Refresh, min_shoppers};
 use super::spi::{self, Arg, Mode};
 use crate::control::Control;
 use crate::error::Result;
@@ -45,7 +45,7 @@ impl Refresh<'_> {
             key = ident(&c.key),
             equal = c.key_equal,
         );
-        let rows = spi::run(&sql, &[Arg::of(i64::from(self.min_shoppers()?))])?;
+        let rows = spi::run(&sql, &[Arg::of(i64::from(min_shoppers(self.catalog)?))])?;
         spi::execute(&format!("ANALYZE {table}"))?;
         Ok(rows as i64)
     }
@@ -73,7 +73,7 @@ impl Refresh<'_> {
                  JOIN length la ON la.query = a.query JOIN length lb ON lb.query = b.query
                  GROUP BY 1, 2 HAVING sum(a.n * b.n) / (max(la.length) * max(lb.length)) >= $2 ORDER BY 4 DESC, 1, 2 LIMIT 500"
             );
-            let least = SHOPPERS.max(i64::from(self.min_shoppers()?));
+            let least = SHOPPERS.max(i64::from(min_shoppers(self.catalog)?));
             spi::query(Mode::Write, &sql, &[Arg::of(least), Arg::of(ALIKE)], |row| {
                 Ok((row.need::<String>(1)?, row.need::<String>(2)?, row.need::<f64>(3)?, row.need::<i64>(4)?))
             })?

@@ -350,8 +350,11 @@ impl<'a> Refresh<'a> {
         self.control.progress("pairs", 0, 0);
         spi::run(&format!("DELETE FROM {}", c.pairs), &[])?;
         let Some(events) = self.events()? else { return Ok(0) };
-        let mut pairs =
-            Pairs::new(Settings { most: self.most_pairs(), min_shoppers: self.min_shoppers()?, ..weights::PAIRS });
+        let mut pairs = Pairs::new(Settings {
+            most: self.most_pairs(),
+            min_shoppers: min_shoppers(self.catalog)?,
+            ..weights::PAIRS
+        });
         let sql = format!(
             "SELECT s.shopper, s.id, s.weight FROM ({events}) s WHERE s.weight > 0 ORDER BY s.shopper, s.at, s.id"
         );
@@ -395,7 +398,8 @@ impl<'a> Refresh<'a> {
             "SELECT s.shopper, s.session, s.id, extract(epoch FROM s.at)::float8 FROM ({events}) s
              WHERE s.weight > 0 AND {kinds} ORDER BY s.shopper, s.session, s.at, s.id"
         );
-        let settings = Settings { most: self.most_pairs(), min_shoppers: self.min_shoppers()?, ..weights::BASKETS };
+        let settings =
+            Settings { most: self.most_pairs(), min_shoppers: min_shoppers(self.catalog)?, ..weights::BASKETS };
         let mut baskets = Baskets::new(settings, weights::BASKET_GAP, weights::BASKET_DAYS, newest);
         spi::stream(&sql, &[], 4096, |rows| {
             for row in rows {
@@ -415,7 +419,7 @@ impl<'a> Refresh<'a> {
         spi::run(&format!("DELETE FROM {table}"), &[])?;
         let Some(events) = self.events()? else { return Ok(0) };
         // Whom few shoppers share a context with is told by it: such a context has no list.
-        let least = i64::from(self.min_shoppers()?.max(c.min_shoppers.unwrap_or(5)));
+        let least = i64::from(min_shoppers(self.catalog)?.max(c.min_shoppers.unwrap_or(5)));
         let sql = format!(
             "WITH taken AS (
                 SELECT k.key AS name, k.value AS value, e.id, e.shopper, max(e.weight) AS weight
@@ -460,16 +464,6 @@ impl<'a> Refresh<'a> {
         Ok(rows.len() as i64)
     }
 
-    /// Fewest shoppers of a pair: where row-level security guards the events, one shopper's pair would show through.
-    pub(super) fn min_shoppers(&self) -> Result<u32> {
-        let guarded = self.catalog.events.iter().map(|e| {
-            let sql = "SELECT relrowsecurity FROM pg_class WHERE oid = $1";
-            spi::first(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(e.relation))], |row| row.need::<bool>(1))
-        });
-        let guarded = guarded.collect::<Result<Vec<_>>>()?.into_iter().any(|g| g == Some(true));
-        Ok(self.catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
-    }
-
     /// Behaviour with a shopper, as far as it was known.
     fn events(&self) -> Result<Option<String>> {
         self.behaviour(false)
@@ -483,6 +477,16 @@ impl<'a> Refresh<'a> {
             None => log,
         })
     }
+}
+
+/// Fewest shoppers of a pair: where row-level security guards the events, one shopper's pair would show through.
+pub fn min_shoppers(catalog: &Catalog) -> Result<u32> {
+    let guarded = catalog.events.iter().map(|e| {
+        let sql = "SELECT relrowsecurity FROM pg_class WHERE oid = $1";
+        spi::first(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(e.relation))], |row| row.need::<bool>(1))
+    });
+    let guarded = guarded.collect::<Result<Vec<_>>>()?.into_iter().any(|g| g == Some(true));
+    Ok(catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
 }
 
 /// An item whose vector is missing, of an older text, or of another model (`$1`).

@@ -14,12 +14,13 @@ use super::history::{self, seconds};
 use super::identity::{self, Acting, Owner};
 use super::spi::{self, Arg, Mode};
 use super::tsvector::TsVector;
-use super::{companion, filter, vector};
+use super::{companion, filter, learned, vector};
 use crate::catalog::filter::Filter;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::retrieve::lexical::{self, Answer, Bm25, K1, Term};
 use crate::retrieve::variant::Naming;
+use crate::shopper::sequence::{Own, Wide};
 use crate::store::{Item, Record, Scope, Store, Trend, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
@@ -131,7 +132,7 @@ impl<'a> PgStore<'a> {
         }
         let _owner = Owner::of(self.catalog.owner());
         let sql = format!(
-            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers
              FROM {} c LEFT JOIN {} s ON s.id OPERATOR(pg_catalog.=) c.id WHERE c.key {} $1",
             self.catalog.companion, self.catalog.stats, self.catalog.key_equal
         );
@@ -255,12 +256,17 @@ impl Store for PgStore<'_> {
 
     fn whole(&self) -> Result<Whole> {
         let _owner = self.owner();
-        let sql = format!("SELECT s.popularity, s.last, s.mean FROM {} s WHERE s.id = 0", self.catalog.stats);
+        let sql = format!(
+            "SELECT s.popularity, s.last, s.mean, s.shoppers, date_part('epoch', now()) FROM {} s WHERE s.id = 0",
+            self.catalog.stats
+        );
         let whole = spi::first(Mode::Read, &sql, &[], |row| {
             Ok(Whole {
                 popularity: f64::from(row.need::<f32>(1)?),
                 newest: row.get(2).map(seconds),
                 mean: row.get(3).unwrap_or_default(),
+                shoppers: row.need::<i64>(4)? as f64,
+                now: row.need(5)?,
             })
         })?;
         Ok(whole.unwrap_or_default())
@@ -410,7 +416,7 @@ impl Store for PgStore<'_> {
 
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>> {
         let seen: HashSet<i64> = match scope {
-            Scope::All => return self.wanted(items.to_vec()),
+            Scope::All => return self.without_unwanted(items.to_vec()),
             Scope::Only(ids) => ids.iter().copied().collect(),
             Scope::Wide => {
                 let keys_type = pg_sys::Oid::from(self.catalog.key_array);
@@ -439,13 +445,27 @@ impl Store for PgStore<'_> {
                 passed.map_or(Ok(Vec::new()), |keys| self.ids_of(keys))?.into_iter().collect()
             }
         };
-        self.wanted(items.iter().copied().filter(|id| seen.contains(id)).collect())
+        self.without_unwanted(items.iter().copied().filter(|id| seen.contains(id)).collect())
+    }
+
+    fn learned(&self, ranker: i64, items: &[i64]) -> Result<HashMap<i64, Own>> {
+        learned::of(self.catalog, ranker, items)
+    }
+
+    fn wanted(&self, ranker: i64, shopper: &Wide, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let (condition, named) = match scope {
+            Scope::Only(ids) => ("c.id = ANY ($3)", Some(Arg::of(ids.clone()))),
+            Scope::All | Scope::Wide => ("true", None),
+        };
+        let found =
+            self.filtered(n, scope, |m| learned::wanted(self.catalog, ranker, shopper, m, (condition, named)))?;
+        self.without_unwanted(found)
     }
 
     fn items(&self, items: &[i64], words: &Bm25) -> Result<Vec<Item>> {
         let _owner = self.owner();
         let sql = format!(
-            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model
+            "SELECT c.id, c.lexemes, c.length, c.embedding, s.popularity, c.model, s.shoppers
              FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE c.id = ANY ($1)",
             self.catalog.companion, self.catalog.stats
         );
@@ -455,7 +475,7 @@ impl Store for PgStore<'_> {
 }
 
 impl PgStore<'_> {
-    /// Columns id, lexemes, length, embedding, popularity, model.
+    /// Columns id, lexemes, length, embedding, popularity, model, shoppers.
     fn read_item(&self, row: &spi::Row, halfvec: pg_sys::Oid, words: &Bm25) -> Result<Item> {
         row.check(2, pg_sys::TSVECTOROID)?;
         row.check(4, halfvec)?;
@@ -471,6 +491,8 @@ impl PgStore<'_> {
             // SAFETY: the column is a halfvec.
             vector: row.datum(4).filter(|_| same).map(|datum| unsafe { vector::read_halfvec(datum) }),
             popularity: f64::from(row.get::<f32>(5).unwrap_or(0.0)),
+            shoppers: row.get::<i64>(7).unwrap_or(0) as f64,
+            own: None,
         })
     }
 

@@ -126,7 +126,8 @@ impl Store for Shop {
         let width = self.products.first().map_or(0, |p| p.vector.len());
         let count = self.products.len() as f32;
         let mean = (0..width).map(|d| self.products.iter().map(|p| p.vector[d]).sum::<f32>() / count).collect();
-        Ok(Whole { popularity, mean, newest: newest.is_finite().then_some(newest) })
+        let shoppers = self.events.len() as f64;
+        Ok(Whole { popularity, shoppers, mean, newest: newest.is_finite().then_some(newest), ..Whole::default() })
     }
 
     fn history(&self, user_id: &str, at: Option<f64>, _session: Option<&str>) -> Result<Vec<Event>> {
@@ -240,6 +241,7 @@ impl Store for Shop {
             words: self.score(*id, words),
             vector: Some(self.product(*id).vector.clone()),
             popularity: self.popularity.get(id).copied().unwrap_or_default(),
+            ..Item::default()
         };
         Ok(items.iter().map(item).collect())
     }

@@ -6,7 +6,7 @@ use super::super::interrupt::Backend;
 use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::{self, PgStore, aside};
-use super::super::{catalog, companion, session, understand};
+use super::super::{catalog, companion, ranker, session, understand};
 use crate::arrange::Arrangement;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::{Exclude, Key, SearchOptions};
@@ -30,6 +30,8 @@ pub struct Context {
     pub at: Option<f64>,
     /// The session that is being served.
     pub session: Option<String>,
+    /// Values of context columns, as text.
+    pub values: Vec<(String, String)>,
     /// All of it, as it was passed.
     pub given: Map<String, Value>,
 }
@@ -59,11 +61,14 @@ impl Context {
                 });
             }
         };
-        let session = map.get("session").filter(|v| !v.is_null()).map(|v| match v {
+        let text = |v: &Value| match v {
             Value::String(text) => text.clone(),
             other => other.to_string(),
-        });
-        Ok(Context { at, session, given: map.clone() })
+        };
+        let session = map.get("session").filter(|v| !v.is_null()).map(text);
+        let ours = |key: &str| key == "at" || key == "session";
+        let values = map.iter().filter(|(key, v)| !ours(key) && !v.is_null()).map(|(key, v)| (key.clone(), text(v)));
+        Ok(Context { at, session, values: values.collect(), given: map.clone() })
     }
 }
 
@@ -261,6 +266,9 @@ pub fn find<T>(
     };
     let control = Backend;
     let mut question = Question::ask(&store, &request, vector)?;
+    if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
+        question = question.rank_by(&store, ranker, &request, &context.values)?;
+    }
     question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
     let scope = store.scope()?;
     let ranked = ranked(&store, &catalog, call, &request, &question, &scope, &control)?;

@@ -3,7 +3,7 @@
 use super::super::error::door;
 use super::super::json::JsonB;
 use super::super::store::PgStore;
-use super::super::{catalog, identity, session, understand};
+use super::super::{catalog, identity, ranker, session, understand};
 use super::found::{Context, column_name, key_of, rules, segments};
 use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
@@ -78,6 +78,9 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     };
     let factor = request.options.factor(Dimension::Rules);
     let mut question = Question::ask(&store, &request, vector)?;
+    if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
+        question = question.rank_by(&store, ranker, &request, &context.values)?;
+    }
     question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
     let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
     let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
@@ -137,7 +140,10 @@ fn score(
         // SAFETY: the argument is a row.
         let key = unsafe { key_of(item.datum(), &asked.key) };
         let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded);
-        let known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
+        let mut known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
+        if let Some(item) = &mut known {
+            asked.question.learn(&store, item)?;
+        }
         let mut parts = asked.question.parts(known.as_ref().unwrap_or(&Item { id: -1, ..Item::default() }));
         if let (Some(item), false) = (&known, asked.rules.is_empty()) {
             let more = added(&store, &asked.rules, &[item.id])?.get(&item.id).copied().unwrap_or_default();

@@ -61,7 +61,7 @@ impl PgStore<'_> {
     }
 
     /// Those of the items that bear nothing unwanted.
-    pub(super) fn wanted(&self, items: Vec<i64>) -> Result<Vec<i64>> {
+    pub(super) fn without_unwanted(&self, items: Vec<i64>) -> Result<Vec<i64>> {
         let Some(unwanted) = &self.unwanted else { return Ok(items) };
         let _owner = self.owner();
         let sql =
@@ -70,6 +70,7 @@ impl PgStore<'_> {
         let out: HashSet<i64> = spi::query(Mode::Read, &sql, &args, |row| row.need(1))?.into_iter().collect();
         Ok(items.into_iter().filter(|id| !out.contains(id)).collect())
     }
+
     /// Adds to a query's words what stands for them: the shop's own synonyms, and `4 gb` for `4gb`.
     pub(super) fn synonyms(&self, query: &str, terms: &mut [Term]) -> Result<()> {
         for term in terms.iter_mut() {

@@ -1,0 +1,120 @@
+//! The trainer against finite differences, and a shop whose next item is known.
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::control::Free;
+use crate::event::Kind;
+use crate::learn::log::{Cleaned, Logged};
+use crate::learn::sample::Encode;
+use crate::learn::table::Teacher;
+
+/// Forty items in four kinds of ten; shoppers take the one after the other, in a ring within a kind.
+fn shop() -> (Table, Log) {
+    let mut random = Random::new(3);
+    let items = (0..40i64).map(|id| {
+        let vector: Vec<f32> = (0..8).map(|d| (random.uniform() + f64::from(u8::from(d == id / 10))) as f32).collect();
+        (id + 1, vector, format!("thing kind{} no{id}", id / 10))
+    });
+    let table = Table::new(items.collect(), &[0.5; 8]);
+    let mut events = Vec::new();
+    for shopper in 0..300u32 {
+        let (kind, first) = (random.below(4) as i64, random.below(10) as i64);
+        for n in 0..6i64 {
+            let item = kind * 10 + (first + n) % 10 + 1;
+            events.push(Logged {
+                shopper,
+                item,
+                at: n as f64 * 90_000.0,
+                kind: Kind::Purchase,
+                weight: 1.0,
+                query: 0,
+                session: 0,
+                position: 0,
+                dwell: 0.0,
+                context: 0,
+            });
+        }
+    }
+    let mut log = Log::new(events, Vec::new(), Cleaned::default());
+    log.seasons = [true; 3];
+    (table, log)
+}
+
+#[test]
+fn the_gradient_is_that_of_finite_differences() {
+    let (table, log) = shop();
+    let mut training = Training::new(&table, Settings { drawn: 5, ..Settings::default() }, &log, 1);
+    let mut random = Random::new(8);
+    for group in training.shared.groups_mut() {
+        group.iter_mut().for_each(|w| *w += (random.uniform() - 0.5) as f32 * 0.3);
+    }
+    training.own.into.iter_mut().chain(&mut training.own.out).for_each(|w| *w = (random.uniform() - 0.5) as f32 * 0.5);
+    let mut examples = Vec::new();
+    for basket in log.baskets().iter().take(9) {
+        training.examples(&log, basket, &mut examples);
+    }
+    let candidates = training.candidates(&examples);
+    let words: Vec<Option<usize>> = examples.iter().map(|e| Some(table.words[e.target][0] as usize)).collect();
+    let (_, gradient) = training.back(&examples, &candidates, &words);
+    let mut checked = 0;
+    let mut check = |slope: f32, change: &dyn Fn(&mut Training, f32)| {
+        let loss = |by: f32| {
+            let mut moved = Training::with(
+                &table,
+                training.settings,
+                training.shared.clone(),
+                training.own.clone(),
+                Random::new(1),
+            );
+            change(&mut moved, by);
+            f64::from(moved.back(&examples, &candidates, &words).0)
+        };
+        let measured = (loss(5e-3) - loss(-5e-3)) / 1e-2;
+        assert!((measured - f64::from(slope)).abs() < 2e-3 + 0.03 * measured.abs(), "{measured} {slope}");
+        checked += 1;
+    };
+    for group in 0..7 {
+        let size = gradient.shared.groups()[group].len();
+        for n in (0..size).step_by((size / 12).max(1)) {
+            check(gradient.shared.groups()[group][n], &|t, by| t.shared.groups_mut()[group][n] += by);
+        }
+    }
+    for n in (0..gradient.own.into.len()).step_by(197) {
+        check(gradient.own.into[n], &|t, by| t.own.into[n] += by);
+        check(gradient.own.out[n], &|t, by| t.own.out[n] += by);
+    }
+    check(gradient.own.bias[candidates[0]], &|t, by| t.own.bias[candidates[0]] += by);
+    assert!(checked > 80, "{checked}");
+}
+
+#[test]
+fn the_next_item_is_learnt_and_the_seed_decides_every_number() {
+    let (table, log) = shop();
+    let baskets = log.baskets();
+    let run = || {
+        let settings = Settings { batch: 128, drawn: 20, ..Settings::default() };
+        let mut training = Training::new(&table, settings, &log, 5);
+        for _ in 0..12 {
+            training.pass(&log, &baskets, (1.0, 0.3), &Free).unwrap();
+        }
+        training.taught()
+    };
+    let taught = run();
+    let teacher = Teacher { table: &table, taught: &taught };
+    let mut hits = 0;
+    for basket in baskets.iter().filter(|b| b.rows.start - b.shopper.start == 4) {
+        let next = log.events[basket.rows.start].item;
+        hits += usize::from(
+            teacher.nearest(&basket.history(&log, 10), &log.moment_of(&log.events[basket.rows.start]), 1) == [next],
+        );
+    }
+    assert!(hits > 200, "{hits} of 300");
+    assert_eq!(run(), taught);
+}
+
+#[test]
+fn the_fast_exponential_is_one() {
+    for n in 0..2000 {
+        let x = -(n as f32) / 40.0;
+        assert!((exp(x) - x.exp()).abs() <= 2e-5 * x.exp() + 1e-12, "{x}");
+    }
+}

@@ -1,0 +1,249 @@
+//! Behaviour as read from the tables, cleaned and put in order.
+
+use crate::event::{Event, Kind};
+use crate::shopper::sequence::{self, Moment};
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+/// One row of behaviour.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Logged {
+    /// Whose it is, by a number that only this log knows.
+    pub shopper: u32,
+    /// The item's number in the catalog.
+    pub item: i64,
+    /// Seconds since 1970-01-01 UTC.
+    pub at: f64,
+    /// What happened.
+    pub kind: Kind,
+    /// How much it says.
+    pub weight: f32,
+    /// The query, by its place in [`Log::queries`] plus one; 0 is none.
+    pub query: u32,
+    /// The session, by a number that only this log knows; 0 is none.
+    pub session: u32,
+    /// Where the item stood in the list, from 1; 0 is unknown.
+    pub position: u16,
+    /// How long the item was looked at, in seconds.
+    pub dwell: f32,
+    /// The values of its context columns, by their place in [`Log::contexts`] plus one; 0 is none.
+    pub context: u32,
+}
+
+/// What cleaning took out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cleaned {
+    /// Rows read.
+    pub read: u64,
+    /// Rows of items that the catalog does not know.
+    pub orphans: u64,
+    /// Rows that say the same as another.
+    pub duplicates: u64,
+    /// Rows of shoppers that no hand can be: [`ROBOT`] looks within ten minutes.
+    pub robots: u64,
+    /// Rows left out to stay within the memory.
+    pub sampled: u64,
+}
+
+/// Looks (views, clicks, searches) within ten minutes that no hand makes.
+pub const ROBOT: usize = 600;
+
+/// Behaviour, by shopper and then by time.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    /// The rows.
+    pub events: Vec<Logged>,
+    /// The queries that rows name.
+    pub queries: Vec<String>,
+    /// Values of context columns that rows bear, each by its place in [`Log::values`].
+    pub contexts: Vec<Vec<u16>>,
+    /// The values that enough shoppers bear, as `sequence::value_name` writes them.
+    pub values: Vec<String>,
+    /// Which vectors of the moment can be learnt: parts of the day where rows have more than one, days of the week after
+    /// eight weeks, months after a year. Less would teach the log's own course.
+    pub seasons: [bool; 3],
+    /// What cleaning took out.
+    pub cleaned: Cleaned,
+}
+
+/// What one shopper took at one go: one session, or rows no more than half an hour apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Basket {
+    /// The rows of the shopper.
+    pub shopper: Range<usize>,
+    /// The rows of the basket.
+    pub rows: Range<usize>,
+    /// When it began.
+    pub at: f64,
+}
+
+impl Basket {
+    /// The rows of the shopper that came before, newest first, as a history; at most `limit`.
+    pub fn history(&self, log: &Log, limit: usize) -> Vec<Event> {
+        let session = log.events.get(self.rows.start).map_or(0, |e| e.session);
+        let before = log.events[self.shopper.start..self.rows.start].iter().rev();
+        let telling = before.filter(|e| e.at < self.at && (e.weight > 0.0 || e.kind == Kind::Return));
+        telling.take(limit).map(|e| event(e, session)).collect()
+    }
+}
+
+/// A row as the engine's event; in the session that is being served where that is `session`, and known.
+pub fn event(row: &Logged, session: u32) -> Event {
+    let in_session = session != 0 && row.session == session;
+    Event { item: row.item, at: row.at, kind: row.kind, weight: f64::from(row.weight), in_session }
+}
+
+impl Log {
+    /// Cleans rows and puts them in order.
+    pub fn new(mut events: Vec<Logged>, queries: Vec<String>, mut cleaned: Cleaned) -> Log {
+        events.sort_by(|a, b| {
+            a.shopper
+                .cmp(&b.shopper)
+                .then(a.at.total_cmp(&b.at))
+                .then(a.item.cmp(&b.item))
+                .then(a.kind.cmp_name(b.kind))
+        });
+        let before = events.len();
+        events.dedup_by(|b, a| {
+            a.shopper == b.shopper && a.at == b.at && a.item == b.item && a.kind == b.kind && a.query == b.query
+        });
+        cleaned.duplicates += (before - events.len()) as u64;
+        let robots = robots(&events);
+        let before = events.len();
+        events.retain(|e| !robots.contains(&e.shopper));
+        cleaned.robots += (before - events.len()) as u64;
+        let mut log = Log { events, queries, cleaned, ..Log::default() };
+        log.count_seasons();
+        log
+    }
+
+    /// The moment of a row.
+    pub fn moment_of(&self, row: &Logged) -> Moment {
+        let values = self.contexts.get((row.context as usize).wrapping_sub(1)).cloned().unwrap_or_default();
+        Moment { at: row.at, values }
+    }
+
+    fn count_seasons(&mut self) {
+        let telling = || self.events.iter().filter(|e| e.weight > 0.0);
+        let (from, to) = telling().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), e| (a.min(e.at), b.max(e.at)));
+        let days = (to - from) / 86_400.0;
+        let parts: HashSet<usize> = telling().map(|e| sequence::moments(e.at)[0]).collect();
+        self.seasons = [parts.len() > 1, days >= 56.0, days >= 365.0];
+    }
+
+    /// The rows of each shopper.
+    pub fn shoppers(&self) -> Vec<Range<usize>> {
+        let mut shoppers = Vec::new();
+        let mut first = 0;
+        for group in self.events.chunk_by(|a, b| a.shopper == b.shopper) {
+            shoppers.push(first..first + group.len());
+            first += group.len();
+        }
+        shoppers
+    }
+
+    /// What was taken at one go, by shopper and time; a basket holds a row that says something.
+    pub fn baskets(&self) -> Vec<Basket> {
+        const APART: f64 = 1800.0;
+        let mut baskets = Vec::new();
+        for shopper in self.shoppers() {
+            let mut first = shopper.start;
+            let same = |a: &Logged, b: &Logged| {
+                if a.session != 0 && b.session != 0 { a.session == b.session } else { b.at - a.at <= APART }
+            };
+            for rows in self.events[shopper.clone()].chunk_by(same) {
+                let range = first..first + rows.len();
+                first = range.end;
+                if rows.iter().any(|e| e.weight > 0.0) {
+                    baskets.push(Basket { shopper: shopper.clone(), at: rows[0].at, rows: range });
+                }
+            }
+        }
+        baskets
+    }
+
+    /// How many shoppers took each item.
+    pub fn shoppers_of_items(&self) -> HashMap<i64, u32> {
+        let mut shoppers = HashMap::new();
+        for rows in self.shoppers() {
+            let items: HashSet<i64> = self.events[rows].iter().filter(|e| e.weight > 0.0).map(|e| e.item).collect();
+            for item in items {
+                *shoppers.entry(item).or_default() += 1;
+            }
+        }
+        shoppers
+    }
+
+    /// The moment before which so large a share of the telling rows lies.
+    pub fn moment(&self, share: f64) -> f64 {
+        let mut times: Vec<f64> = self.events.iter().filter(|e| e.weight > 0.0).map(|e| e.at).collect();
+        if times.is_empty() {
+            return 0.0;
+        }
+        let place = ((times.len() as f64 * share) as usize).min(times.len() - 1);
+        *times.select_nth_unstable_by(place, f64::total_cmp).1
+    }
+}
+
+/// Shoppers whose looks come at an impossible rate.
+fn robots(events: &[Logged]) -> HashSet<u32> {
+    let look = |e: &&Logged| matches!(e.kind, Kind::View | Kind::Click | Kind::Search);
+    let mut found = HashSet::new();
+    let mut looks: HashMap<u32, Vec<f64>> = HashMap::new();
+    for event in events.iter().filter(look) {
+        looks.entry(event.shopper).or_default().push(event.at);
+    }
+    for (shopper, times) in looks {
+        if times.windows(ROBOT).any(|w| w[ROBOT - 1] - w[0] < 600.0) {
+            found.insert(shopper);
+        }
+    }
+    found
+}
+
+impl Kind {
+    /// The order of kinds by their place in [`Kind::ALL`].
+    fn cmp_name(self, other: Kind) -> std::cmp::Ordering {
+        (self as u8).cmp(&(other as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(shopper: u32, item: i64, at: f64, kind: Kind) -> Logged {
+        let weight = kind.weight() as f32;
+        Logged { shopper, item, at, kind, weight, query: 0, session: 0, position: 0, dwell: 0.0, context: 0 }
+    }
+
+    #[test]
+    fn duplicates_and_robots_are_taken_out_and_counted() {
+        let mut rows = vec![row(1, 5, 10.0, Kind::Purchase); 3];
+        rows.push(row(1, 6, 10.0, Kind::Purchase));
+        rows.extend((0..700).map(|n| row(2, n, n as f64 / 2.0, Kind::Click)));
+        // A large order is no robot.
+        rows.extend((0..700).map(|n| row(3, n, 7.0, Kind::Purchase)));
+        let log = Log::new(rows, Vec::new(), Cleaned::default());
+        assert_eq!(log.cleaned.duplicates, 2);
+        assert_eq!(log.cleaned.robots, 700);
+        assert_eq!(log.events.len(), 702);
+    }
+
+    #[test]
+    fn a_basket_knows_only_what_came_before_it() {
+        let hour = 3600.0;
+        let rows = vec![
+            row(1, 1, 0.0, Kind::Purchase),
+            row(1, 2, hour, Kind::Purchase),
+            row(1, 3, hour + 60.0, Kind::Purchase),
+            row(1, 4, 3.0 * hour, Kind::Impression),
+            row(2, 9, 0.0, Kind::Purchase),
+        ];
+        let log = Log::new(rows, Vec::new(), Cleaned::default());
+        let baskets = log.baskets();
+        assert_eq!(baskets.iter().map(|b| b.rows.clone()).collect::<Vec<_>>(), [0..1, 1..3, 4..5]);
+        let history: Vec<i64> = baskets[1].history(&log, 10).iter().map(|e| e.item).collect();
+        assert_eq!(history, [1]);
+    }
+}

@@ -1,0 +1,93 @@
+//! The joint loss of a list, and its gradient by score.
+//!
+//! A listwise softmax orders the candidates of one list; binary cross-entropy of each candidate's own label, soft and
+//! weighted, keeps scores comparable from list to list, so that score plus bias is the logarithm of the odds.
+
+/// What binary cross-entropy counts beside the listwise term.
+pub const POINTWISE: f32 = 0.2;
+
+/// The losses of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Loss {
+    /// −Σ y log softmax(score), y over their sum.
+    pub listwise: f32,
+    /// The mean binary cross-entropy.
+    pub pointwise: f32,
+}
+
+impl Loss {
+    /// The two together.
+    pub fn joint(self) -> f32 {
+        self.listwise + POINTWISE * self.pointwise
+    }
+}
+
+/// The loss of scores for labels; adds `weight` times its gradient to `gradient`, and returns that by the bias.
+pub fn list(scores: &[f32], labels: &[f32], bias: f32, weight: f32, gradient: &mut [f32]) -> (Loss, f32) {
+    let total: f32 = labels.iter().sum();
+    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = scores.iter().map(|s| (s - most).exp()).sum();
+    let mut loss = Loss::default();
+    let mut by_bias = 0.0;
+    let each = weight * POINTWISE / scores.len().max(1) as f32;
+    for ((score, label), gradient) in scores.iter().zip(labels).zip(gradient) {
+        let share = (score - most).exp() / sum;
+        if total > 0.0 {
+            loss.listwise -= label / total * (score - most - sum.ln());
+            *gradient += weight * (share - label / total);
+        }
+        // Labels over a propensity may exceed 1: they weigh the positive term.
+        let logit = score + bias;
+        let chance = 1.0 / (1.0 + (-logit).exp());
+        let soft = label.min(1.0);
+        let heavy = label.max(1.0);
+        let log = if logit > 0.0 { (-logit).exp().ln_1p() } else { -logit + logit.exp().ln_1p() };
+        loss.pointwise += (heavy * soft * log + (1.0 - soft) * (log + logit)) / scores.len() as f32;
+        let slope = heavy * soft * (chance - 1.0) + (1.0 - soft) * chance;
+        *gradient += each * slope;
+        by_bias += each * slope;
+    }
+    (loss, by_bias)
+}
+
+/// NDCG at ten of a list: gain by label, ties by place.
+pub fn ndcg(scores: &[f32], labels: &[f32], ids: &[i64]) -> f64 {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(ids[*a].cmp(&ids[*b])));
+    let discount = |place: usize| 1.0 / ((place + 2) as f64).log2();
+    let gain = |label: f32| f64::from(label);
+    let found: f64 = order.iter().take(10).enumerate().map(|(place, n)| gain(labels[*n]) * discount(place)).sum();
+    let mut best: Vec<f32> = labels.to_vec();
+    best.sort_unstable_by(|a, b| b.total_cmp(a));
+    let ideal: f64 = best.iter().take(10).enumerate().map(|(place, label)| gain(*label) * discount(place)).sum();
+    if ideal > 0.0 { found / ideal } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences() {
+        let (scores, labels) = ([0.3f32, -1.2, 2.0, 0.1], [0.0f32, 1.0, 0.5, 3.0]);
+        let bias = -0.7;
+        let mut gradient = [0.0; 4];
+        let (_, by_bias) = list(&scores, &labels, bias, 1.0, &mut gradient);
+        let at = |scores: &[f32], bias| f64::from(list(scores, &labels, bias, 1.0, &mut [0.0; 4]).0.joint());
+        for n in 0..4 {
+            let (mut up, mut down) = (scores, scores);
+            up[n] += 1e-2;
+            down[n] -= 1e-2;
+            let slope = (at(&up, bias) - at(&down, bias)) / 2e-2;
+            assert!((slope - f64::from(gradient[n])).abs() < 1e-3, "{n}: {slope} {gradient:?}");
+        }
+        let slope = (at(&scores, bias + 1e-2) - at(&scores, bias - 1e-2)) / 2e-2;
+        assert!((slope - f64::from(by_bias)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_best_order_has_ndcg_one() {
+        assert_eq!(ndcg(&[3.0, 2.0, 1.0], &[1.0, 0.5, 0.0], &[1, 2, 3]), 1.0);
+        assert!(ndcg(&[1.0, 2.0, 3.0], &[1.0, 0.5, 0.0], &[1, 2, 3]) < 1.0);
+    }
+}

@@ -1,0 +1,343 @@
+//! Fits the networks of a ranker to lists.
+//!
+//! The gradient is written out, and checked against finite differences: the networks are small, one thread is enough, and
+//! the order of adding is fixed, so the same seed gives the same bytes on every run.
+
+use super::adam::{self, Adam};
+use super::loss::{self, Loss};
+use super::sample::{List, Lists};
+use crate::control::Control;
+use crate::error::Result;
+use crate::linear::dot;
+use crate::random::Random;
+use crate::rank::feature::{CALL, Features, ITEM};
+use crate::rank::network::{self, Block, HIDDEN, Head, Ranker};
+
+/// How to fit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Passes over the lists, at most.
+    pub epochs: usize,
+    /// Passes without a better validation after which it stops.
+    pub patience: usize,
+    /// The largest step.
+    pub rate: f32,
+    /// Decay of weights.
+    pub decay: f32,
+    /// Lists whose gradients are added up for a step.
+    pub batch: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { epochs: 12, patience: 4, rate: 3e-3, decay: 0.1, batch: 32 }
+    }
+}
+
+/// What an epoch came to.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Epoch {
+    /// Its number, from 1.
+    pub epoch: usize,
+    /// Mean losses in training.
+    pub loss: Loss,
+    /// NDCG@10 of validation lists, by head; NaN where there are none.
+    pub ndcg: [f64; 2],
+}
+
+impl Epoch {
+    /// What decides which epoch is the best: the mean over the heads that have lists.
+    pub fn quality(&self) -> f64 {
+        let known: Vec<f64> = self.ndcg.into_iter().filter(|n| n.is_finite()).collect();
+        known.iter().sum::<f64>() / known.len().max(1) as f64
+    }
+}
+
+/// A fit under way.
+pub struct Fit<'a> {
+    lists: &'a Lists,
+    blocks: Vec<Block>,
+    settings: Settings,
+    /// The ranker as it is.
+    pub ranker: Ranker,
+    adam: Adam,
+    order: Vec<usize>,
+    random: Random,
+}
+
+/// One over the spread from 0 of each feature; 0 for a feature that says nothing.
+pub fn scale(features: &[Features]) -> Features {
+    let mut squares = [0.0f64; ITEM.len()];
+    for row in features {
+        squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
+    }
+    squares.map(|sum| {
+        let spread = (sum / features.len().max(1) as f64).sqrt();
+        if spread > 1e-6 { (1.0 / spread) as f32 } else { 0.0 }
+    })
+}
+
+/// A ranker before it has learnt: small weights that the seed decides, every gate open.
+pub fn start(lists: &Lists, seed: u64) -> Ranker {
+    let blocks = network::blocks();
+    let mut random = Random::named(seed, "network");
+    let mut weights = vec![0.0; network::size(&blocks)];
+    for block in &blocks {
+        let own = &mut weights[block.at..block.at + block.len()];
+        let (linear, hidden) = own.split_at_mut(block.count);
+        linear.fill(0.1);
+        let spread = (2.0 / block.count as f64).sqrt();
+        hidden.iter_mut().for_each(|w| *w = ((random.uniform() * 2.0 - 1.0) * spread) as f32);
+        // Out of the hidden layer: the linear part leads.
+        let tail = hidden.len() - HIDDEN;
+        hidden[tail..].iter_mut().for_each(|w| *w *= 0.1);
+    }
+    for head in network::HEADS {
+        for place in 0..blocks.len() {
+            let at = network::gate_at(&blocks, head, place);
+            weights[at + CALL.len()] = 0.541_3; // softplus of it is 1
+        }
+    }
+    Ranker::new(scale(&lists.features), weights, [-3.0; 2])
+}
+
+impl<'a> Fit<'a> {
+    /// Begins from a ranker: a new one, or one that was trained before.
+    pub fn new(lists: &'a Lists, ranker: Ranker, settings: Settings, seed: u64) -> Fit<'a> {
+        let blocks = network::blocks();
+        let adam = Adam::new(ranker.weights.len() + ranker.bias.len());
+        let order = (0..lists.lists.len()).collect();
+        Fit { lists, blocks, settings, ranker, adam, order, random: Random::named(seed, "order") }
+    }
+
+    /// One pass over the lists.
+    pub fn epoch(&mut self, number: usize, control: &dyn Control) -> Result<Loss> {
+        self.random.shuffle(&mut self.order);
+        let batches = self.order.len().div_ceil(self.settings.batch);
+        let steps = batches * self.settings.epochs;
+        let warm = (steps / 20).clamp(1, 100);
+        let mut total = Loss::default();
+        let mut gradient = vec![0.0; self.ranker.weights.len() + self.ranker.bias.len()];
+        for (place, batch) in self.order.clone().chunks(self.settings.batch).enumerate() {
+            control.check()?;
+            gradient.fill(0.0);
+            for list in batch {
+                let loss = self.list(&self.lists.lists[*list], 1.0 / batch.len() as f32, &mut gradient);
+                total.listwise += loss.listwise;
+                total.pointwise += loss.pointwise;
+            }
+            adam::clip(&mut gradient, 1.0);
+            let rate = adam::rate(self.settings.rate, (number - 1) * batches + place, warm, steps);
+            let mut all: Vec<f32> = self.ranker.weights.iter().chain(&self.ranker.bias).copied().collect();
+            self.adam.step(&mut all, &gradient, rate, self.settings.decay);
+            let (weights, bias) = all.split_at(self.ranker.weights.len());
+            self.ranker.weights.copy_from_slice(weights);
+            self.ranker.bias.copy_from_slice(bias);
+        }
+        let count = self.order.len().max(1) as f32;
+        Ok(Loss { listwise: total.listwise / count, pointwise: total.pointwise / count })
+    }
+
+    /// Adds the gradient of one list.
+    fn list(&self, list: &List, weight: f32, gradient: &mut [f32]) -> Loss {
+        let (weights, bias) = gradient.split_at_mut(self.ranker.weights.len());
+        let mut work = Work::of(&self.ranker, &self.blocks, list, self.lists);
+        let labels = &self.lists.labels[list.range.clone()];
+        let mut by_score = vec![0.0; labels.len()];
+        let head = list.head as usize;
+        let (loss, by_bias) =
+            loss::list(&work.scores, labels, self.ranker.bias[head], weight * list.weight, &mut by_score);
+        bias[head] += by_bias;
+        work.back(&self.ranker, &self.blocks, list, &by_score, weights);
+        loss
+    }
+}
+
+/// A list's forward pass, kept for the way back.
+struct Work {
+    /// Features over their spread.
+    scaled: Vec<Features>,
+    /// What each network says, `[block][candidate]`.
+    values: Vec<Vec<f32>>,
+    /// The gates, before softplus.
+    gates: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+impl Work {
+    fn of(ranker: &Ranker, blocks: &[Block], list: &List, lists: &Lists) -> Work {
+        let mut scaled = lists.features[list.range.clone()].to_vec();
+        for row in &mut scaled {
+            *row = ranker.scaled(row);
+        }
+        let gates: Vec<f32> = (0..blocks.len())
+            .map(|place| network::gate(blocks, &ranker.weights, list.head, place, &list.call))
+            .collect();
+        let value = |block: &Block, row: &Features| {
+            network::forward(block, &ranker.weights, &row[block.first..block.first + block.count])
+        };
+        let values: Vec<Vec<f32>> =
+            blocks.iter().map(|block| scaled.iter().map(|row| value(block, row)).collect()).collect();
+        let mut scores = vec![0.0; scaled.len()];
+        for (values, gate) in values.iter().zip(&gates) {
+            let gate = network::softplus(*gate);
+            scores.iter_mut().zip(values).for_each(|(score, value)| *score += gate * value);
+        }
+        Work { scaled, values, gates, scores }
+    }
+
+    fn back(&mut self, ranker: &Ranker, blocks: &[Block], list: &List, by_score: &[f32], gradient: &mut [f32]) {
+        for (place, block) in blocks.iter().enumerate() {
+            let open = network::softplus(self.gates[place]);
+            let slope = 1.0 / (1.0 + (-self.gates[place]).exp());
+            let by_gate = dot(by_score, &self.values[place]) * slope;
+            let at = network::gate_at(blocks, list.head, place);
+            for (to, call) in gradient[at..at + CALL.len()].iter_mut().zip(&list.call) {
+                *to += by_gate * call;
+            }
+            gradient[at + CALL.len()] += by_gate;
+            let tail = block.at + block.count * (HIDDEN + 1);
+            let (bias, out) = ranker.weights[tail..tail + 2 * HIDDEN].split_at(HIDDEN);
+            for (row, by_score) in self.scaled.iter().zip(by_score) {
+                let by_value = by_score * open;
+                let features = &row[block.first..block.first + block.count];
+                let units = network::hidden(block, &ranker.weights, features);
+                let own = &mut gradient[block.at..block.at + block.len()];
+                let (linear, rest) = own.split_at_mut(block.count);
+                linear.iter_mut().zip(features).for_each(|(to, x)| *to += by_value * x);
+                let (rows, rest) = rest.split_at_mut(block.count * HIDDEN);
+                let (by_bias, by_out) = rest.split_at_mut(HIDDEN);
+                let mut by_unit = [0.0; HIDDEN];
+                for h in 0..HIDDEN {
+                    by_out[h] += by_value * (units[h].max(0.0) - bias[h].max(0.0));
+                    by_unit[h] = if units[h] > 0.0 { by_value * out[h] } else { 0.0 };
+                    by_bias[h] += by_unit[h] - if bias[h] > 0.0 { by_value * out[h] } else { 0.0 };
+                }
+                for (to, x) in rows.chunks_exact_mut(HIDDEN).zip(features) {
+                    to.iter_mut().zip(&by_unit).for_each(|(to, by)| *to += by * x);
+                }
+            }
+        }
+    }
+}
+
+/// The scores that a ranker gives the candidates of a list.
+pub fn scores(ranker: &Ranker, list: &List, lists: &Lists) -> Vec<f32> {
+    Work::of(ranker, &network::blocks(), list, lists).scores
+}
+
+/// NDCG@10 of every list of a head, by what gives the scores.
+pub fn quality(lists: &Lists, head: Head, score: impl Fn(&List) -> Vec<f32>) -> Vec<f64> {
+    let of = |list: &List| {
+        let range = list.range.clone();
+        loss::ndcg(&score(list), &lists.labels[range.clone()], &lists.items[range])
+    };
+    lists.lists.iter().filter(|list| list.head == head).map(of).collect()
+}
+
+/// The mean NDCG@10 by head; NaN where a head has no list.
+pub fn validate(ranker: &Ranker, lists: &Lists) -> [f64; 2] {
+    network::HEADS.map(|head| {
+        let values = quality(lists, head, |list| scores(ranker, list, lists));
+        values.iter().sum::<f64>() / values.len() as f64
+    })
+}
+
+/// Fits until validation no longer gains; `tell` hears of each epoch. Returns the best ranker, and what the epochs came to.
+pub fn fit(
+    lists: &Lists,
+    validation: &Lists,
+    ranker: Ranker,
+    settings: Settings,
+    seed: u64,
+    control: &dyn Control,
+    tell: &mut dyn FnMut(&Epoch),
+) -> Result<(Ranker, Vec<Epoch>)> {
+    let mut fit = Fit::new(lists, ranker, settings, seed);
+    let mut best = (fit.ranker.clone(), f64::NEG_INFINITY, 0);
+    let mut epochs = Vec::new();
+    for number in 1..=settings.epochs {
+        let loss = fit.epoch(number, control)?;
+        let epoch = Epoch { epoch: number, loss, ndcg: validate(&fit.ranker, validation) };
+        tell(&epoch);
+        epochs.push(epoch);
+        if epoch.quality() > best.1 {
+            best = (fit.ranker.clone(), epoch.quality(), number);
+        } else if number - best.2 >= settings.patience {
+            break;
+        }
+    }
+    Ok((best.0, epochs))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::control::Free;
+
+    /// Lists in which `popularity` decides for one head and `together_log` for the other.
+    fn lists(seed: u64, count: usize) -> Lists {
+        let mut random = Random::new(seed);
+        let mut lists = Lists::default();
+        for n in 0..count {
+            let head = network::HEADS[n % 2];
+            let first = lists.features.len();
+            let mut worth = Vec::new();
+            for item in 0..12 {
+                let mut row = [0.0; ITEM.len()];
+                row.iter_mut().for_each(|x| *x = random.uniform() as f32);
+                worth.push(if head == Head::Answer { row[18] } else { row[22] });
+                lists.features.push(row);
+                lists.items.push(item);
+                lists.before.push(0.0);
+            }
+            let most = worth.iter().copied().fold(0.0, f32::max);
+            lists.labels.extend(worth.iter().map(|w| f32::from(u8::from(*w == most))));
+            let mut call = [0.0; CALL.len()];
+            call[0] = f32::from(u8::from(head == Head::Answer));
+            let range = first..lists.features.len();
+            lists.lists.push(List { head, call, range, shopper: n as u32, weight: 1.0 });
+        }
+        lists
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences() {
+        let lists = lists(5, 2);
+        let mut random = Random::new(9);
+        let mut ranker = start(&lists, 1);
+        ranker.weights.iter_mut().for_each(|w| *w += (random.uniform() - 0.5) as f32 * 0.4);
+        let fit = Fit::new(&lists, ranker.clone(), Settings::default(), 1);
+        for list in &lists.lists {
+            let mut gradient = vec![0.0; ranker.weights.len() + 2];
+            fit.list(list, 1.0, &mut gradient);
+            let at = |ranker: Ranker| {
+                let fit = Fit::new(&lists, ranker, Settings::default(), 1);
+                f64::from(fit.list(list, 1.0, &mut vec![0.0; gradient.len()]).joint())
+            };
+            let mut wrong = 0;
+            for n in (0..ranker.weights.len()).step_by(7) {
+                let (mut up, mut down) = (ranker.clone(), ranker.clone());
+                up.weights[n] += 4e-3;
+                down.weights[n] -= 4e-3;
+                let slope = (at(up) - at(down)) / 8e-3;
+                // A kink of relu between the two points may fall on a few.
+                wrong += usize::from((slope - f64::from(gradient[n])).abs() > 2e-3 + 0.02 * slope.abs());
+            }
+            assert!(wrong <= ranker.weights.len() / 7 / 50, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn both_heads_are_learnt_and_the_seed_decides_every_byte() {
+        let (train, held) = (lists(1, 600), lists(2, 200));
+        let settings = Settings { epochs: 25, ..Settings::default() };
+        let run = || fit(&train, &held, start(&train, 7), settings, 7, &Free, &mut |_| ()).unwrap();
+        let (ranker, epochs) = run();
+        let quality = validate(&ranker, &held);
+        let before = validate(&start(&train, 7), &held);
+        assert!(quality[0] > 0.8 && quality[1] > 0.7, "{before:?} {quality:?} after {} epochs", epochs.len());
+        assert_eq!(run().0.to_bytes(), ranker.to_bytes());
+    }
+}

@@ -1,0 +1,452 @@
+//! Training inside Postgres: reads the behaviour as the catalog's owner, lets `learn` do the work, keeps the ranker.
+
+mod reader;
+mod texts;
+
+use reader::Reader;
+use texts::ShopTexts;
+
+use super::catalog::Catalog;
+use super::companion::ident;
+use super::identity::{self, Acting};
+use super::interrupt::Backend;
+use super::ranker::{self, Fresh};
+use super::spi::{self, Arg, Mode};
+use super::store::PgStore;
+use super::{guc, learned, log, refresh, session, vector};
+use crate::catalog::filter::Filter;
+use crate::catalog::options::from_object;
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::learn::log::{Basket, Log, Logged};
+use crate::learn::plan::{self, Course, Cut, Drawn, Shop, Verdict};
+use crate::learn::sample::Lists;
+use crate::learn::table::Table;
+use crate::learn::{encoder, train};
+use crate::rank::feature::Known;
+use crate::rank::network::{HEADS, Head, Ranker};
+use crate::rank::trained::Trained;
+use crate::rank::{fixed, weights};
+use crate::retrieve::together;
+use crate::shopper::sequence::{self, Encoder, Moment, Own};
+use crate::store::{Item, Store};
+use pgrx::pg_sys;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// When a trained ranker is deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deploy {
+    /// Where it is surely better on held-out behaviour.
+    Better,
+    /// Whatever the outcome.
+    Always,
+    /// By a call of `persona.deploy` only.
+    Never,
+}
+
+/// Options of `train`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Decides every draw: the same seed gives the same weights. Default: 1.
+    pub seed: u32,
+    /// Moments to train on, at most, 100 to 1,000,000. Default: 9,000.
+    pub samples: usize,
+    /// Passes over them, at most, 1 to 200. Default: 14.
+    pub epochs: usize,
+    /// Passes of the shopper encoder over the behaviour, 0 (no encoder) to 100. Default: 5.
+    pub sequence: usize,
+    /// Begin from nothing, though a ranker ranks: else what it has learnt goes on. Default: false.
+    pub anew: bool,
+    /// When the outcome ranks: better, always, never. Default: better.
+    pub deploy: Deploy,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { seed: 1, samples: 9000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Better }
+    }
+}
+
+impl Options {
+    /// Reads options; an unknown key or a value out of range is an error.
+    pub fn read(options: &Value) -> Result<Options> {
+        let read: Options = from_object("options", options)?;
+        let range = |key: &str, ok: bool, range: &str| -> Result<()> {
+            let reason = format!("it has to be {range}");
+            if ok { Ok(()) } else { Err(Error::InvalidValue { place: "options".into(), key: key.into(), reason }) }
+        };
+        range("samples", (100..=1_000_000).contains(&read.samples), "from 100 to 1000000")?;
+        range("epochs", (1..=200).contains(&read.epochs), "from 1 to 200")?;
+        range("sequence", read.sequence <= 100, "from 0 to 100")?;
+        Ok(read)
+    }
+}
+
+/// What `train` says of an epoch.
+pub struct Row {
+    pub stage: &'static str,
+    pub epoch: i32,
+    pub loss: f64,
+    pub pointwise: Option<f64>,
+    pub search: Option<f64>,
+    pub recommend: Option<f64>,
+    pub seconds: f64,
+}
+
+/// Candidates of a training list that were not taken.
+const OTHERS: usize = 60;
+/// Baskets below which nothing can be learnt.
+const FEWEST: usize = 50;
+
+/// One training of a catalog's ranker, by its owner.
+pub struct Training<'a> {
+    catalog: &'a Catalog,
+    options: Options,
+    control: Backend,
+}
+
+impl<'a> Training<'a> {
+    /// Starts; a refresh or another training of the catalog is waited for.
+    pub fn new(catalog: &'a Catalog, options: Options) -> Result<Training<'a>> {
+        let _owner = Acting::as_owner(identity::extension_owner()?);
+        let items = Arg::of(pg_sys::Oid::from(catalog.items));
+        spi::first(Mode::Write, "SELECT 1 FROM persona.catalog WHERE items = $1 FOR UPDATE", &[items], |_| Ok(()))?;
+        Ok(Training { catalog, options, control: Backend })
+    }
+
+    /// Bytes that training may take.
+    fn memory() -> usize {
+        guc::MAINTENANCE_MEMORY.get() as usize * 1024
+    }
+
+    /// Trains, judges, keeps, and deploys where that is due.
+    pub fn run(&self) -> Result<Vec<Row>> {
+        let encoder = session::encoder(&self.catalog.model)?;
+        let identity = session::identity(&encoder);
+        let _owner = Acting::as_owner(self.catalog.owner());
+        let started = Instant::now();
+        let log = self.log()?;
+        let baskets = log.baskets().len();
+        if baskets < FEWEST {
+            let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
+            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+        }
+        let parent = if self.options.anew { None } else { ranker::deployed(self.catalog)? };
+        let trained = ranker::to_rank_by(self.catalog, None)?;
+        let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
+        let texts = ShopTexts::new(self.catalog, encoder);
+        let mut rows = Vec::new();
+        let table = self.table(&store)?;
+        let mut course = self.encode(&log, &table, trained.as_deref(), &mut rows)?;
+        let cut = self.cut(&log, &store, &texts, trained.as_deref(), course.as_mut())?;
+        pgrx::notice!(
+            "train of {}: {} lists of candidates, {:.1} s so far; propensities {}",
+            self.catalog.name,
+            cut.train.lists.len() + cut.validation.lists.len() + cut.test.lists.len(),
+            started.elapsed().as_secs_f64(),
+            if cut.looked.is_empty() { "are not known, every weight is 1" } else { "by position from the log" }
+        );
+        // Weights that were made for an encoder say nothing without one, and the other way round.
+        let same = |r: &&Ranker| !self.options.anew && r.encoder.is_some() == course.is_some();
+        let before = trained.as_deref().filter(same);
+        let mut fitted = self.fit(&cut, before, &mut rows)?;
+        let verdicts = plan::judge(&fitted, &cut.test, u64::from(self.options.seed));
+        let taught = course.map(|course| course.training.taught());
+        fitted.encoder = taught.as_ref().map(|t| t.encoder.clone());
+        let fresh = Fresh {
+            ranker: &fitted,
+            parent,
+            options: serde_json::to_value(&self.options).unwrap_or_default(),
+            data: self.data(&log, &cut),
+            metrics: metrics(&verdicts),
+        };
+        let number = ranker::keep(self.catalog, fresh)?;
+        if let Some(taught) = &taught {
+            let least = refresh::min_shoppers(self.catalog)?;
+            let shoppers = log.shoppers_of_items();
+            let shared = |row: usize| shoppers.get(&table.ids[row]).copied().unwrap_or(0) >= least;
+            learned::keep(self.catalog, number, (&table, taught), shared, &self.control)?;
+        }
+        ranker::prune(self.catalog)?;
+        let better = plan::is_better(&verdicts);
+        let due = match self.options.deploy {
+            Deploy::Better => better,
+            Deploy::Always => true,
+            Deploy::Never => false,
+        };
+        if due {
+            ranker::deploy(self.catalog, Some(number))?;
+        }
+        for verdict in &verdicts {
+            pgrx::notice!("train of {}: {}", self.catalog.name, said(verdict));
+        }
+        let outcome = if due { "deployed" } else { "kept, not deployed" };
+        pgrx::notice!("train of {}: ranker {number} is {outcome}", self.catalog.name);
+        Ok(rows)
+    }
+
+    /// The items that the encoder learns: all, or those that most shoppers took where all do not fit.
+    fn table(&self, store: &PgStore) -> Result<Table> {
+        if self.options.sequence == 0 {
+            return Ok(Table::default());
+        }
+        let c = self.catalog;
+        let most = Self::memory() / 2 / Table::bytes(c.dimension as usize);
+        let sql = format!(
+            "SELECT c.id, c.embedding, left(i.{title}::text, 500) FROM {companion} c JOIN {items} i ON i.{key} {equal} c.key
+             LEFT JOIN {stats} s ON s.id = c.id ORDER BY COALESCE(s.shoppers, 0) DESC, c.id LIMIT $1",
+            title = ident(&c.title),
+            companion = c.companion,
+            items = c.name,
+            key = ident(&c.key),
+            equal = c.key_equal,
+            stats = c.stats,
+        );
+        let halfvec = vector::types()?.halfvec;
+        let mut items = Vec::new();
+        spi::stream(&sql, &[Arg::of(most as i64)], 1024, |rows| {
+            for row in rows {
+                row.check(2, halfvec)?;
+                // SAFETY: the column is a halfvec.
+                let vector = row.datum(2).map(|d| unsafe { vector::read_halfvec(d) }).unwrap_or_default();
+                items.push((row.need(1)?, vector, row.get::<String>(3).unwrap_or_default()));
+            }
+            self.control.check()
+        })?;
+        if items.len() >= most {
+            pgrx::notice!(
+                "the encoder learns the {most} items that most shoppers took, to stay within persona.maintenance_memory; others go by their text"
+            );
+        }
+        items.sort_unstable_by_key(|(id, ..)| *id);
+        Ok(Table::new(items, &store.whole()?.mean))
+    }
+
+    /// Trains the shopper encoder on what lies before the first sample; a NOTICE and a row for each pass.
+    fn encode<'t>(
+        &self,
+        log: &Log,
+        table: &'t Table,
+        trained: Option<&Ranker>,
+        rows: &mut Vec<Row>,
+    ) -> Result<Option<Course<'t>>> {
+        if table.is_empty() {
+            return Ok(None);
+        }
+        let settings = encoder::Settings { history: history_limit(), ..encoder::Settings::default() };
+        let seed = u64::from(self.options.seed);
+        let parent = trained.filter(|_| !self.options.anew);
+        let before = parent.and_then(|r| Some((r.number, r.encoder.clone()?))).filter(|(_, e)| e.text == table.text);
+        let goes_on = before.is_some();
+        let mut training = match before {
+            // What was learnt goes on, more gently.
+            Some((number, encoder)) => {
+                encoder::Training::from(table, settings, encoder, &learned::all(self.catalog, number)?, seed)
+            }
+            None => encoder::Training::new(table, settings, log, seed),
+        };
+        let first = plan::first(log);
+        let baskets: Vec<Basket> = log.baskets().into_iter().filter(|b| b.at < first).collect();
+        let passes = if goes_on { self.options.sequence.div_ceil(2) } else { self.options.sequence };
+        let most = if goes_on { 0.3 } else { 1.0 };
+        for pass in 0..passes {
+            let started = Instant::now();
+            let rate = |n: usize| most * (1.0 - n as f32 / passes as f32).max(0.02);
+            let loss = training.pass(log, &baskets, (rate(pass), rate(pass + 1)), &self.control)?;
+            let seconds = started.elapsed().as_secs_f64();
+            pgrx::notice!("train of {}: sequence {}: loss {loss:.4}, {seconds:.1} s", self.catalog.name, pass + 1);
+            rows.push(Row {
+                stage: "sequence",
+                epoch: pass as i32 + 1,
+                loss: f64::from(loss),
+                pointwise: None,
+                search: None,
+                recommend: None,
+                seconds,
+            });
+        }
+        Ok(Some(Course { table, training }))
+    }
+
+    /// Draws the lists.
+    fn cut(
+        &self,
+        log: &Log,
+        store: &PgStore,
+        texts: &ShopTexts,
+        trained: Option<&Ranker>,
+        course: Option<&mut Course>,
+    ) -> Result<Cut> {
+        let count = "SELECT pg_catalog.count(*) FROM ";
+        let items: i64 =
+            spi::first(Mode::Write, &format!("{count}{}", self.catalog.companion), &[], |row| row.need(1))?
+                .unwrap_or(0);
+        let mean = store.whole()?.mean;
+        // A basket makes a list for each head; half of the memory is for them.
+        let fits = Self::memory() / 2 / (2 * (OTHERS + 8) * Lists::EACH);
+        let samples = self.options.samples.min(fits.max(100));
+        if samples < self.options.samples {
+            pgrx::notice!("{samples} samples of {} fit into persona.maintenance_memory", self.options.samples);
+        }
+        let most = (Self::memory() / 192).max(1000);
+        let min_shoppers = refresh::min_shoppers(self.catalog)?;
+        // What is to beat: the ranker that ranks now, as its own encoder reads the history, or the fixed weights.
+        let trained = trained.map(|r| Ok::<_, Error>((r, learned::all(self.catalog, r.number)?))).transpose()?;
+        let before = |known: &Known, item: &Item, head: Head, before: (&[Event], &Moment)| match &trained {
+            None => {
+                let room = (head == Head::Answer).then(|| weights::room(known.words.terms.len(), None));
+                fixed::parts(known, item, &fixed::gates(room, |_| 1.0)).score()
+            }
+            Some((ranker, own)) => incumbent(ranker, own, known, item, head, before),
+        };
+        let shop = Shop {
+            log,
+            store,
+            texts,
+            items: items as f64,
+            mean: &mean,
+            pairs: together::Settings { most, min_shoppers, ..weights::PAIRS },
+            before: &before,
+        };
+        let drawn = Drawn { samples, others: OTHERS, history: history_limit(), seed: u64::from(self.options.seed) };
+        let cut = plan::cut(&shop, course, drawn, &self.control)?;
+        if cut.train.lists.is_empty() || cut.validation.lists.is_empty() {
+            let found = format!("{} lists of candidates with something taken", cut.train.lists.len());
+            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+        }
+        Ok(cut)
+    }
+
+    /// Fits the networks; a NOTICE and a row for each epoch.
+    fn fit(&self, cut: &Cut, trained: Option<&Ranker>, rows: &mut Vec<Row>) -> Result<Ranker> {
+        let mut last = Instant::now();
+        let settings = train::Settings { epochs: self.options.epochs, ..train::Settings::default() };
+        let mut tell = |epoch: &train::Epoch| {
+            let known = |n: f64| n.is_finite().then_some(n);
+            let row = Row {
+                stage: "ranker",
+                epoch: epoch.epoch as i32,
+                loss: f64::from(epoch.loss.listwise),
+                pointwise: Some(f64::from(epoch.loss.pointwise)),
+                search: known(epoch.ndcg[Head::Answer as usize]),
+                recommend: known(epoch.ndcg[Head::Want as usize]),
+                seconds: last.elapsed().as_secs_f64(),
+            };
+            last = Instant::now();
+            pgrx::notice!(
+                "train of {}: epoch {}: loss {:.4}, validation NDCG@10 search {:.4}, recommend {:.4}, {:.1} s",
+                self.catalog.name,
+                row.epoch,
+                row.loss,
+                epoch.ndcg[0],
+                epoch.ndcg[1],
+                row.seconds
+            );
+            rows.push(row);
+        };
+        let seed = u64::from(self.options.seed);
+        let (fitted, _) = plan::fit(cut, trained.cloned(), settings, seed, &self.control, &mut tell)?;
+        Ok(fitted)
+    }
+
+    /// The behaviour, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
+    fn log(&self) -> Result<Log> {
+        let wanted = log::Rows { no_item: true, ..log::Rows::default() };
+        let Some(events) = log::sql(self.catalog, wanted)? else {
+            let found = "no behaviour table".to_owned();
+            return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
+        };
+        let count = format!("SELECT count(*) FROM ({events}) s");
+        let total: i64 = spi::first(Mode::Write, &count, &[], |row| row.need(1))?.unwrap_or(0);
+        let each = size_of::<Logged>() * 2;
+        let parts = (total as usize * each).div_ceil((Self::memory() / 4).max(1)).max(1);
+        if parts > 1 {
+            pgrx::notice!("one shopper of {parts} is read, to stay within persona.maintenance_memory");
+        }
+        let sql = format!(
+            "SELECT s.shopper, s.id, s.at, s.kind, s.weight, s.query, s.session, s.position, s.dwell, s.item, s.context FROM ({events}) s
+             WHERE abs(hashtext(s.shopper)::bigint) % $1 = 0 ORDER BY s.shopper COLLATE \"C\", s.at, s.id"
+        );
+        let mut reader = Reader::default();
+        spi::stream(&sql, &[Arg::of(parts as i64)], 4096, |rows| {
+            for row in rows {
+                reader.read(row)?;
+            }
+            self.control.check()
+        })?;
+        reader.cleaned.sampled = (total as u64).saturating_sub(reader.cleaned.read);
+        reader.log(refresh::min_shoppers(self.catalog)?)
+    }
+
+    /// What a ranker was trained on, for its row.
+    fn data(&self, log: &Log, cut: &Cut) -> Value {
+        let times = || log.events.iter().map(|e| e.at);
+        let moment = |at: f64| {
+            let sql = "SELECT to_timestamp($1)::text";
+            spi::first(Mode::Write, sql, &[Arg::of(at)], |row| row.need::<String>(1)).ok().flatten()
+        };
+        let c = log.cleaned;
+        json!({
+            "from": moment(times().fold(f64::INFINITY, f64::min)),
+            "to": moment(times().fold(f64::NEG_INFINITY, f64::max)),
+            "samples_from": moment(plan::first(log)),
+            "rows": log.events.len(),
+            "shoppers": log.shoppers().len(),
+            "read": c.read,
+            "orphans": c.orphans,
+            "duplicates": c.duplicates,
+            "robots": c.robots,
+            "left_out": c.sampled,
+            "lists": {"train": cut.train.lists.len(), "validation": cut.validation.lists.len(), "test": cut.test.lists.len()},
+            "propensities": if cut.looked.is_empty() { Value::from("not known: every weight is 1") } else { json!(cut.looked) },
+        })
+    }
+}
+
+/// The score of the ranker that ranks now.
+fn incumbent(
+    ranker: &Ranker,
+    own: &HashMap<i64, Own>,
+    known: &Known,
+    item: &Item,
+    head: Head,
+    (history, moment): (&[Event], &Moment),
+) -> f32 {
+    let read = |e: &Encoder| e.read(&sequence::steps(history, known.at), |id| own.get(&id).cloned(), moment);
+    let reading = ranker.encoder.as_ref().map(read).unwrap_or_default();
+    let item = Item { own: own.get(&item.id).cloned().map(Box::new), ..item.clone() };
+    Trained::open(Arc::new(ranker.clone()), known, head, reading, |_| 1.0).parts(known, &item).score()
+}
+
+fn history_limit() -> usize {
+    guc::HISTORY_LIMIT.get().max(1) as usize
+}
+
+fn name(head: Head) -> &'static str {
+    match head {
+        Head::Answer => "search",
+        Head::Want => "recommend",
+    }
+}
+
+fn said(verdict: &Verdict) -> String {
+    let gain =
+        verdict.gain.map_or(String::new(), |g| format!(" ({:+.4}, 95 % {:+.4} to {:+.4})", g.value, g.low, g.high));
+    format!("{}: held-out NDCG@10 {:.4} before, {:.4} now{gain}", name(verdict.head), verdict.before, verdict.after)
+}
+
+fn metrics(verdicts: &[Verdict]) -> Value {
+    let one = |v: &Verdict| {
+        json!({"lists": v.lists, "before": v.before, "after": v.after,
+            "gain": v.gain.map(|g| json!({"value": g.value, "low": g.low, "high": g.high}))})
+    };
+    let of = |head: Head| verdicts.iter().find(|v| v.head == head).map(one);
+    Value::Object(HEADS.into_iter().filter_map(|h| Some((name(h).to_owned(), of(h)?))).collect())
+}
