@@ -88,7 +88,7 @@ impl Refresh<'_> {
                 builder.query(&query, u32::try_from(shoppers).unwrap_or(u32::MAX), answered > 0, category.as_deref());
             }
         }
-        let words = builder.len();
+        let words = builder.words();
         let packed = builder.finish();
         let hash = digest(&packed);
         let sql = format!(

@@ -127,14 +127,9 @@ impl Builder {
         self.intent = Some(classifier);
     }
 
-    /// How many words it holds.
-    pub fn len(&self) -> usize {
-        self.words.len()
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+    /// How many words of items and queries it holds.
+    pub fn words(&self) -> usize {
+        self.words.values().filter(|word| word.anywhere > 0).count()
     }
 
     /// The bytes that `Lexicon::read` reads. The same counts make the same bytes.
@@ -318,7 +313,7 @@ mod tests {
         for n in 0..30_000 {
             builder.add(&Fields { title: format!("word{n}x common"), ..Fields::default() });
         }
-        assert!(builder.len() <= 10_001);
+        assert!(builder.words() <= 10_001);
         assert!(Lexicon::read(&builder.finish()).unwrap().word("common").is_some());
     }
 }
