@@ -102,17 +102,28 @@ def recommend(c, report, every: int) -> None:
     if c.execute("SELECT to_regprocedure(%s)", (name,)).fetchone()[0] is None:
         report.note("games        persona.recommend is not there, its protocol is skipped")
         return
-    c.execute("""CREATE TABLE games_past AS SELECT user_id, item_id, at FROM
-        (SELECT *, row_number() OVER newest AS n, count(*) OVER (PARTITION BY user_id) AS total FROM games_events
-         WINDOW newest AS (PARTITION BY user_id ORDER BY at DESC)) e WHERE n > 1 OR total < 4""")
-    c.execute("CREATE INDEX ON games_past (user_id, at)")
-    c.execute("ANALYZE games_past")
-    c.execute("SELECT persona.drop_events('games', 'games_events')")
-    c.execute("SELECT persona.add_events('games', 'games_past', user_id => 'user_id', item_id => 'item_id', at => 'at')")
-    refresh(c, "games")
+    recommended(c, report, hold_out(c), every, "recommend")
+
+
+def hold_out(c) -> list[tuple]:
+    """Takes the last purchase of shoppers with four or more out of what the games' catalog knows; the odd shoppers' (id, item)."""
+    if c.execute("SELECT to_regclass('games_past')").fetchone()[0] is None:
+        c.execute("""CREATE TABLE games_past AS SELECT user_id, item_id, at FROM
+            (SELECT *, row_number() OVER newest AS n, count(*) OVER (PARTITION BY user_id) AS total FROM games_events
+             WINDOW newest AS (PARTITION BY user_id ORDER BY at DESC)) e WHERE n > 1 OR total < 4""")
+        c.execute("CREATE INDEX ON games_past (user_id, at)")
+        c.execute("ANALYZE games_past")
+        c.execute("SELECT persona.drop_events('games', 'games_events')")
+        c.execute("SELECT persona.add_events('games', 'games_past', user_id => 'user_id', item_id => 'item_id', at => 'at')")
+        refresh(c, "games")
     held = c.execute("""SELECT DISTINCT ON (user_id) user_id, item_id FROM games_events
         WHERE user_id IN (SELECT user_id FROM games_events GROUP BY 1 HAVING count(*) >= 4) ORDER BY user_id, at DESC""").fetchall()
-    held = [row for row in held if row[0] % 2][::every]
+    return [row for row in held if row[0] % 2]
+
+
+def recommended(c, report, held: list[tuple], every: int, what: str) -> None:
+    """Recall and NDCG of held-out purchases among ten recommended."""
+    held = held[::every]
     sql = """SELECT (s.item).id FROM persona.recommend(NULL::games, user_id => %s::bigint, k => 10, options => '{"exclude_seen": true}') s
         ORDER BY s."position" """
     recalls, gains = [], []
@@ -120,6 +131,6 @@ def recommend(c, report, every: int) -> None:
         found = [row[0] for row in c.execute(sql, (user,))]
         recalls.append(float(item in found))
         gains.append(ndcg(found, {item: 1}))
-    report.line("games", f"recall@10, recommend, last purchase held out, odd ids, 1 in {every}", mean(recalls), len(held),
-                interval(recalls), key="recommend recall")
-    report.line("games", "NDCG@10, the same", mean(gains), len(held), interval(gains), key="recommend ndcg")
+    report.line("games", f"recall@10, {what}, last purchase held out, odd ids, 1 in {every}", mean(recalls), len(held),
+                interval(recalls), key=f"{what} recall")
+    report.line("games", "NDCG@10, the same", mean(gains), len(held), interval(gains), key=f"{what} ndcg")

@@ -22,6 +22,7 @@ import diversity
 import driver
 import explore
 import interleave
+import learn
 import precision
 import protocols
 import retrieval
@@ -30,7 +31,8 @@ import tuned
 import understanding
 from report import Report
 
-PARTS = ("electronics", "retrieval", "precision", "understanding", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "intents", "tune")
+PARTS = ("electronics", "retrieval", "precision", "understanding", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore",
+         "intents", "tune", "learn")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
 
@@ -92,12 +94,21 @@ def main() -> int:
         if "tune" in wanted:
             judged = judged if wanted & {"electronics", "retrieval"} else ready(c, "electronics", lambda: shops.electronics(c, folder))
             tuned.electronics(c, report, judged)
+        if "learn" in wanted:  # last: what it trains ranks from then on
+            asked = ready(c, "games", lambda: shops.games(c, folder), again=True)
+            learn.games(c, report, asked)
+            learn.recommend(c, report, options.recommend_every)
+            asked = ready(c, "gifts", lambda: shops.gifts(c, folder, GIFTS_SPLIT), again=True)
+            learn.gifts(c, report, asked, options.gifts_every)
         return report.end("quality" if wanted == set(PARTS) else None)
 
 
-def ready(c, items: str, load):
-    """Loads a shop and refreshes its catalog; says on stderr how long it took."""
+def ready(c, items: str, load, again: bool = False):
+    """Loads a shop and refreshes its catalog; says on stderr how long it took. With `again`, what another part loaded goes first."""
     start = time.monotonic()
+    if again:
+        for table in (items, f"{items}_events", f"{items}_past", f"{items}_orders"):
+            c.execute(f"DROP TABLE IF EXISTS {table} CASCADE")
     loaded = load()
     steps = shops.refresh(c, items)
     said = ", ".join(f"{step} {rows:,} rows {seconds:.1f} s" for step, (rows, seconds) in steps.items())

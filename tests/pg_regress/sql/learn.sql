@@ -68,10 +68,12 @@ SELECT persona.add_events('lonely', 'lonely_events', user_id => 'who', item_id =
 SELECT * FROM persona.train('lonely');
 UPDATE persona.ranker SET weights = substr(weights, 1, 100) WHERE ranker = :first;
 SELECT count(*) FROM persona.search(NULL::products, 'shoes');
-CREATE ROLE stranger;
-GRANT SELECT ON products TO stranger;
-SET ROLE stranger;
+CREATE ROLE learner_stranger;
+GRANT SELECT ON products TO learner_stranger;
+SET ROLE learner_stranger;
 SELECT * FROM persona.train('products');
 SELECT persona.deploy('products', NULL);
 SELECT count(*) FROM persona.ranker;
 RESET ROLE;
+REVOKE ALL ON products FROM learner_stranger;
+DROP ROLE learner_stranger;
