@@ -8,7 +8,7 @@ PYTHON ?= python3
 HARNESS := tests/harness
 needs := @$(HARNESS)/needs.sh
 
-.PHONY: help demo test bench quality soak install package clean
+.PHONY: help demo test bench quality soak install gpu package clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -41,6 +41,11 @@ soak:
 install:
 	$(needs)
 	@$(PYTHON) $(HARNESS)/build.py install
+
+## make gpu                     the library that embeds on an NVIDIA card; no card is needed to build it
+gpu:
+	$(needs)
+	@$(PYTHON) $(HARNESS)/gpu.py
 
 ## make package                 archives to install elsewhere, in dist/
 package:

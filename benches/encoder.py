@@ -3,7 +3,8 @@
     benches/encoder.py [--models FOLDER] [--rounds N] [--products CSV --queries CSV]
 
 The peers come from PyPI into a virtual environment in ${PERSONA_CACHE:-~/.cache/pg_persona} (a few GB, once), and the ONNX
-file is exported from the bundle's own weights. FOLDER holds `all-MiniLM-L6-v2` (default: $PERSONA_MODEL_DIR).
+file is exported from the bundle's own weights. FOLDER holds `all-MiniLM-L6-v2` (default: $PERSONA_MODEL_DIR, else the
+cache's). Texts are those of $PERSONA_DATA, where it is set.
 
 What is timed: for this project everything from texts to vectors, tokenising and pooling included; for the peers the
 network alone, on tokens that are ready. The contestants take turns in blocks of a few calls: call by call they would only
@@ -24,6 +25,13 @@ import sys
 import time
 import venv
 
+HARNESS = pathlib.Path(__file__).resolve().parent.parent / "tests" / "harness"
+sys.path.insert(0, str(HARNESS))
+
+import wheel  # noqa: E402
+
+sys.path.remove(str(HARNESS))  # its names are common ones
+
 BUNDLE = "all-MiniLM-L6-v2"
 PEERS = ["numpy", "onnx", "onnxruntime==1.32.0", "onnxscript", "tokenizers", "torch==2.15.0", "transformers==5.23.0"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -32,8 +40,8 @@ CACHE = pathlib.Path(os.environ.get("PERSONA_CACHE")
 ONE = {name: "1" for name in ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"]}
 
 
-def into_venv():
-    """Runs this script again with the peers' Python, made first if need be."""
+def into_venv(script=__file__):
+    """Runs a script again with the peers' Python, made first if need be."""
     home = CACHE / "bench-venv"
     python = home / "bin" / "python"
     if pathlib.Path(sys.prefix) == home:
@@ -43,7 +51,16 @@ def into_venv():
         venv.create(home, with_pip=True, clear=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
         (home / "ready").touch()
-    os.execve(python, [str(python), __file__, *sys.argv[1:]], {**os.environ, **ONE})
+    os.execve(python, [str(python), script, *sys.argv[1:]], {**os.environ, **ONE})
+
+
+def inputs(parser):
+    """The options that say what to embed and with what."""
+    data = os.environ.get("PERSONA_DATA")
+    there = {name: f"{data}/electronics/{name}.csv" if data else None for name in ("products", "judgments")}
+    parser.add_argument("--models", default=os.environ.get("PERSONA_MODEL_DIR") or wheel.models())
+    parser.add_argument("--products", default=there["products"])
+    parser.add_argument("--queries", default=there["judgments"])
 
 
 def texts(arguments):
@@ -89,13 +106,17 @@ def export(bundle, to):
     return plain, small
 
 
+def build():
+    """The benchmark's program, compiled where make test compiles."""
+    command = [sys.executable, HARNESS / "build.py", "cargo", "bench", "--no-default-features", "--bench", "encoder",
+               "--no-run", "--message-format=json"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    return next(m["executable"] for m in map(json.loads, lines) if m.get("executable") and m["target"]["name"] == "encoder")
+
+
 class Ours:
     def __init__(self, models):
-        build = ["cargo", "bench", "--no-default-features", "--bench", "encoder", "--no-run", "--message-format=json"]
-        lines = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-        binary = next(m["executable"] for m in map(json.loads, lines)
-                      if m.get("executable") and m["target"]["name"] == "encoder")
-        self.process = subprocess.Popen([binary, str(models), BUNDLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([build(), str(models), BUNDLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env={**os.environ, **ONE})
 
     def ask(self, batch, engine, threads=1, vectors=False):
@@ -108,13 +129,9 @@ class Ours:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=os.environ.get("PERSONA_MODEL_DIR"))
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--products")
-    parser.add_argument("--queries")
+    inputs(parser)
     arguments = parser.parse_args()
-    if not arguments.models:
-        parser.error("say where all-MiniLM-L6-v2 is: --models or PERSONA_MODEL_DIR")
     into_venv()
 
     import numpy as np
@@ -236,4 +253,5 @@ def main():
             print(f"threads, {engine}, 128 texts: one {one:.0f}/s, two {two:.0f}/s, {two / one:.2f} times")
 
 
-main()
+if __name__ == "__main__":
+    main()

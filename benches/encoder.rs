@@ -1,8 +1,9 @@
 //! The encoder at work, for `encoder.py`, which runs it in turns with its peers.
 //!
-//! Reads one JSON object a line: `{"texts": [...], "engine": "f32" | "int8" | "candle", "threads": 1, "vectors": false}`.
+//! Reads one JSON object a line: `{"texts": [...], "engine": "f32" | "int8" | "candle" | "device", "threads": 1, "vectors": false}`.
 //! Answers one line: `{"ns": ..., "gap_ns": ..., "vectors": [[...]]}`: the time from texts to vectors inside the engine,
-//! tokenising and pooling included, and the longest time in which a cancel would have gone unseen. The model folder and bundle are the two arguments.
+//! tokenising and pooling included, and the longest time in which a cancel would have gone unseen. The model folder and bundle
+//! are the two arguments. `device` is `PERSONA_DEVICE` of the library `PERSONA_GPU_LIBRARY` (`gpu.py`).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::cell::Cell;
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use pg_persona::control::{Control, Free};
 use pg_persona::embed::reference::Reference;
-use pg_persona::embed::{Encoder, Precision, Role, Scratch};
+use pg_persona::embed::{Encoder, Library, Precision, Role, Scratch};
 
 #[derive(serde::Deserialize)]
 struct Ask {
@@ -49,6 +50,13 @@ fn main() {
     let load = |precision| Encoder::load(models, bundle, precision, &Free).expect("a bundle that loads");
     let (float, bytes) = (load(Precision::F32), load(Precision::Int8));
     let candle = Reference::load(models, bundle, &candle_core::Device::Cpu, &Free).expect("a bundle candle knows");
+    // Opened at the first use: a process that measures the CPU has no context on a card.
+    let device = std::cell::OnceCell::new();
+    let on_device = || {
+        let named = |name| std::env::var(name).expect("PERSONA_GPU_LIBRARY and PERSONA_DEVICE");
+        let library = Library::open(Path::new(&named("PERSONA_GPU_LIBRARY"))).expect("a library that opens");
+        Encoder::load_on(&library, &named("PERSONA_DEVICE"), models, bundle, &Free).expect("a device")
+    };
     eprintln!("kernels: {}", float.info().kernels);
     let dimension = float.info().dimension;
     let mut scratch = Scratch::new();
@@ -62,6 +70,7 @@ fn main() {
         let vectors = match ask.engine.as_str() {
             "f32" => float.embed(&texts, Role::Document, &mut scratch, &watch),
             "int8" => bytes.embed(&texts, Role::Document, &mut scratch, &watch),
+            "device" => device.get_or_init(on_device).embed(&texts, Role::Document, &mut scratch, &watch),
             _ => candle.embed(&texts, Role::Document, &watch),
         };
         let ns = start.elapsed().as_nanos() as u64;

@@ -21,6 +21,8 @@ pub enum Error {
     TextTooLong { bytes: usize, limit: usize },
     #[error("vectors of {left} cannot be compared with vectors of {right}")]
     VectorIdentity { left: String, right: String },
+    #[error("cannot embed on device \"{device}\": {reason}")]
+    Device { device: String, reason: String },
     #[error("{what} is not a finite number")]
     NotFinite { what: String },
 
@@ -58,6 +60,30 @@ pub enum Error {
     Anonymous { what: String },
     #[error("{relation} is not a behaviour table of {items}")]
     NoEvents { relation: String, items: String },
+
+    // fine-tuning
+    #[error("adapter \"{name}\" exists already")]
+    AdapterExists { name: String },
+    #[error("\"{name}\" is a model bundle already")]
+    NameTaken { name: String },
+    #[error("adapter \"{name}\" does not exist")]
+    UnknownAdapter { name: String },
+    #[error("adapter \"{name}\" was not adopted: {reason}")]
+    NotAdopted { name: String, reason: String },
+    #[error("adapter \"{name}\" is in use by {by}")]
+    AdapterInUse { name: String, by: String },
+    #[error("must be owner of adapter \"{name}\"")]
+    NotAdapterOwner { name: String },
+    #[error("model \"{name}\" is for {found}, not for {wanted}")]
+    ModelTask { name: String, found: String, wanted: String },
+    #[error("adapter \"{name}\" was made from other files than model bundle \"{base}\" has now")]
+    OtherBase { name: String, base: String },
+    #[error("an adapter cannot be read: {reason}")]
+    Adapter { reason: String },
+    #[error("nothing to learn: {what}")]
+    TooFewRows { what: String },
+    #[error("the loss was no number after {step} steps")]
+    Diverged { step: u64 },
 
     // running
     #[error("canceling statement due to user request")]

@@ -36,6 +36,7 @@ pub struct Shopper {
     session: Vec<Taken>,
     together: HashMap<i64, f64>,
     seen: HashSet<i64>,
+    owned: HashSet<i64>,
     mean: Vec<f32>,
     temperature: f64,
 }
@@ -49,6 +50,9 @@ impl Shopper {
             shopper.seen.insert(event.item);
             if event.kind == Kind::Return {
                 sent_back.insert(event.item);
+            }
+            if event.kind == Kind::Purchase && !sent_back.contains(&event.item) {
+                shopper.owned.insert(event.item);
             }
             if event.weight <= 0.0 || sent_back.contains(&event.item) {
                 continue;
@@ -74,9 +78,19 @@ impl Shopper {
         self.taken.iter().map(|t| t.item).collect()
     }
 
+    /// The items that matter, with what each counts.
+    pub fn weighted(&self) -> Vec<(i64, f64)> {
+        self.taken.iter().map(|t| (t.item, t.weight)).collect()
+    }
+
     /// Whether an item is anywhere in the history.
     pub fn has_seen(&self, item: i64) -> bool {
         self.seen.contains(&item)
+    }
+
+    /// Whether an item was bought and not sent back.
+    pub fn owns(&self, item: i64) -> bool {
+        self.owned.contains(&item)
     }
 
     /// How many items the history holds.

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, the lowest first. A module may use its own floor and those below.
 const FLOORS: &[&[&str]] = &[
-    &["error", "control", "linear", "parts"],
-    &["catalog", "event"],
+    &["error", "control", "linear", "parts", "random"],
+    &["catalog", "event", "measure"],
     &["embed", "shopper"],
     &["retrieve"],
     &["store"],
-    &["rank"],
-    &["search"],
+    &["rank", "tune"],
+    &["search", "recommend", "arrange"],
+    &["replay"],
     &["pg"],
 ];
 

@@ -4,7 +4,7 @@ Prints one table; ends with status 1 if a figure misses its bound in floors.json
 (PERSONA_DATA, else shared/data beside the checkout), it says so and passes.
 
     run.py                           everything
-    run.py games retrieval           some of: electronics retrieval games recommend gifts
+    run.py games retrieval           some of: electronics retrieval games recommend gifts together diversity interleave explore intents tune
     run.py --dsn "host=... dbname=..."   on a server that runs, in an empty database with the extension
 """
 
@@ -17,13 +17,18 @@ import time
 from datetime import datetime, timezone
 from types import SimpleNamespace
 
+import arrange
+import diversity
 import driver
+import explore
+import interleave
 import protocols
 import retrieval
 import shops
+import tuned
 from report import Report
 
-PARTS = ("electronics", "retrieval", "games", "recommend", "gifts")
+PARTS = ("electronics", "retrieval", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "intents", "tune")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
 
@@ -33,6 +38,7 @@ def main() -> int:
     parser.add_argument("--dsn", help="a server that runs; nothing in the database may bear the names of the data sets")
     parser.add_argument("--gifts-every", type=int, default=8, help="ask one in so many of the gift shop's 38,000 queries")
     parser.add_argument("--recommend-every", type=int, default=4, help="ask for one in so many of the 12,000 shoppers")
+    parser.add_argument("--diversity-every", type=int, default=3, help="tune diversity on one in so many of the even shoppers' queries")
     options = parser.parse_args()
     if unknown := set(options.parts).difference(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
@@ -52,17 +58,34 @@ def main() -> int:
             if "retrieval" in wanted:
                 retrieval.dense(c, report, sorted(judged))
                 retrieval.filters(c, report, sorted(judged))
-        if wanted & {"games", "recommend"}:
+        if wanted & {"games", "recommend", "together", "diversity"}:
             asked = ready(c, "games", lambda: shops.games(c, folder))
             if "games" in wanted:
                 odd = [one for one in asked if int(one.user_id) % 2]
                 protocols.personal(c, report, "games", "games", "id", odd, "odd user ids", exclude_seen=True)
+            if "diversity" in wanted:
+                diversity.games(c, report, asked, options.diversity_every)
+            if "together" in wanted:
+                arrange.latency(c, report)
             if "recommend" in wanted:
                 protocols.recommend(c, report, options.recommend_every)
-        if "gifts" in wanted:
+        if "explore" in wanted:
+            explore.run(c, report)
+        if wanted & {"gifts", "together"}:
             asked = ready(c, "gifts", lambda: shops.gifts(c, folder, GIFTS_SPLIT))
-            what = f"first invoice from September, 1 in {options.gifts_every}"
-            protocols.personal(c, report, "gifts", "gifts", "code", asked[:: options.gifts_every], what)
+            if "gifts" in wanted:
+                what = f"first invoice from September, 1 in {options.gifts_every}"
+                protocols.personal(c, report, "gifts", "gifts", "code", asked[:: options.gifts_every], what)
+            if "together" in wanted:
+                arrange.bought_together(c, report, *shops.baskets(folder, GIFTS_SPLIT), every=1)
+        if "interleave" in wanted:
+            interleave.measure(c, report)
+        if "intents" in wanted:
+            tuned.intents(c, report, folder)
+            tuned.memory(server, report, driver.connect)
+        if "tune" in wanted:
+            judged = judged if wanted & {"electronics", "retrieval"} else ready(c, "electronics", lambda: shops.electronics(c, folder))
+            tuned.electronics(c, report, judged)
         return report.end("quality" if wanted == set(PARTS) else None)
 
 

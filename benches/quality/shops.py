@@ -96,8 +96,20 @@ def gifts(c, folder: Path, split: datetime) -> list[Asked]:
     c.execute("CREATE INDEX ON gifts_orders (customer_id, at)")
     c.execute("SELECT persona.create_catalog('gifts', title => 'title', price => 'price')")
     c.execute("""SELECT persona.add_events('gifts', 'gifts_orders', user_id => 'customer_id', item_id => 'code', at => 'at',
-        kind => 'kind', context => '{country}')""")
+        kind => 'kind', session => 'invoice', context => '{country}')""")
     return invoices(titles, first, {row[1] for row in before})
+
+
+def baskets(folder: Path, split: datetime) -> tuple[list[list[str]], list[list[str]]]:
+    """The codes of each invoice before the split, and of each from it on; what was sent back is no purchase."""
+    titles = {row["code"] for row in rows(folder, "gifts/products.csv")}
+    before: dict[str, dict] = defaultdict(dict)
+    after: dict[str, dict] = defaultdict(dict)
+    for row in rows(folder, "gifts/orders.csv.gz"):
+        if int(row["quantity"]) > 0 and row["code"] in titles:
+            at = datetime.fromisoformat(row["at"]).replace(tzinfo=timezone.utc)
+            (before if at < split else after)[row["invoice"]][row["code"]] = True
+    return [list(codes) for codes in before.values()], [list(codes) for codes in after.values()]
 
 
 def invoices(titles: dict[str, str], first: dict, known: set) -> list[Asked]:

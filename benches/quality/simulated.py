@@ -9,7 +9,8 @@
 
 What a shopper wants is a sum: how well the item answers the query, the shopper's own taste (style, colour, brand, price),
 the item's quality (in no column: only behaviour tells), the moment (hour and weekday of `at` in UTC, device, country) and
-the mood of the session. A sigmoid of it is the chance of a click once the item is looked at. What is looked at, the click
+the mood of the session. A sigmoid of it is the chance of a click once the item is looked at; some shoppers click more than
+others at the same things (`eager`), which is no part of the truth. What is looked at, the click
 model says: "position" (the place alone decides: 1/rank), or "dependent" (top down, and after a click on with a chance that
 falls with the rank; Guo, Liu and Wang, 2009), in which no propensity by position is right.
 
@@ -76,6 +77,7 @@ class Shopper:
     thrift: float
     activity: float
     country: str
+    eager: float
 
 
 @dataclass
@@ -112,6 +114,7 @@ class Shop:
                  days: int = 60, explore: float = 0.1, table: str = "simulated"):
         if click_model not in ("position", "dependent"):
             raise ValueError(f'a click model is "position" or "dependent", not "{click_model}"')
+        self.seed = seed
         self.rng = random.Random(f"shop {seed}")  # of the shop itself: the same for both click models
         self.log_rng = random.Random(f"log {seed} {click_model}")
         self.click_model, self.days, self.explore = click_model, days, explore
@@ -129,10 +132,10 @@ class Shop:
 
     # the truth
 
-    def wants(self, user: int, item: Item, relevance: float, context: dict) -> float:
-        """The chance that the shopper, looking at the item, takes it."""
+    def wants(self, user: int, item: Item, relevance: float, context: dict, eager: bool = False) -> float:
+        """The chance that the shopper, looking at the item, takes it; with `eager`, as readily as this shopper clicks."""
         shopper = self.shoppers[user]
-        value = 4 * relevance - 5.2 + item.quality - shopper.thrift * item.dear
+        value = eager * shopper.eager + 4 * relevance - 5.2 + item.quality - shopper.thrift * item.dear
         for word in (item.style, item.color, item.brand):
             value += self.general[word] + shopper.likes.get(word, 0)
         return sigmoid(value + self.moment(item, context))
@@ -191,7 +194,7 @@ class Shop:
         answers, clicks = self.answers(query), []
         for position, number in enumerate(ranked, 1):
             item = self.items[number]
-            want = self.wants(user, item, answers.get(number, 0.0), context)
+            want = self.wants(user, item, answers.get(number, 0.0), context, eager=True)
             looks = self.click_model == "dependent" or rng.random() < 1 / position
             if not looks or rng.random() >= want:
                 continue
@@ -202,6 +205,18 @@ class Shop:
             if self.click_model == "dependent" and rng.random() >= 0.7 * position**-0.3:
                 break
         return clicks
+
+    def expect(self, user: int, query: str, ranked: list[int], context: dict) -> tuple[float, float, float]:
+        """What `click` gives of a list on average, without drawing: clicks, the chance of any, purchases."""
+        answers, clicks, none, bought, reach = self.answers(query), 0.0, 1.0, 0.0, 1.0
+        for position, number in enumerate(ranked, 1):
+            want = self.wants(user, self.items[number], answers.get(number, 0.0), context, eager=True)
+            looks = reach if self.click_model == "dependent" else 1 / position
+            none *= 1 - (want if self.click_model == "dependent" else looks * want)
+            clicks += looks * want
+            bought += looks * want * 0.5 * want
+            reach *= 1 - want * (1 - 0.7 * position**-0.3)
+        return clicks, 1 - none, bought
 
     def rows(self, asked: Asked, ranked: list[int], clicks: list[Click], propensities: list[float] | None = None) -> list[tuple]:
         """One search as rows of the behaviour table, in the order of `EVENTS`; without a click, the search itself too."""
@@ -270,7 +285,8 @@ class Shop:
         likes = {word: 1.5 for word in rng.sample(STYLES, 2)} | {word: 1.0 for word in rng.sample(COLORS, 2)}
         likes |= {word: 1.2 for word in rng.sample(BRANDS, 2)}
         likes |= {word: -1.0 for word in rng.sample(sorted(set(STYLES + COLORS) - set(likes)), 4)}
-        return Shopper(number, likes, rng.gauss(0, 0.5), rng.paretovariate(1.3), rng.choice(list(COUNTRIES)))
+        return Shopper(number, likes, rng.gauss(0, 0.5), rng.paretovariate(1.3), rng.choice(list(COUNTRIES)),
+                       random.Random(f"eager {self.seed} {number}").gauss(0, 1))
 
     def _query(self, rng: random.Random, shopper: Shopper) -> str:
         """A kind of thing, now and then by another word; alone, with one or two qualities (those that the shopper likes come
@@ -328,7 +344,8 @@ def load(c, shop: Shop, searches: int) -> None:
     c.execute("""SELECT persona.create_catalog(%s::regclass, title => 'title', attributes => '{style,color,material}', brand => 'brand',
         category => 'category', price => 'price', options => '{"text_search": "persona.english"}')""", (shop.table,))
     c.execute("""SELECT persona.add_events(%s::regclass, %s::regclass, user_id => 'user_id', item_id => 'item_id', at => 'at', kind => 'kind',
-        query => 'query', session => 'session', "position" => 'position', dwell_ms => 'dwell_ms', context => '{device,country}')""",
+        query => 'query', session => 'session', "position" => 'position', dwell_ms => 'dwell_ms', context => '{device,country}',
+        options => '{"propensity": "propensity"}')""",
               (shop.table, shop.events))
     c.execute("SELECT * FROM persona.refresh(%s::regclass)", (shop.table,))
 
@@ -344,7 +361,7 @@ def main() -> None:
     for model in ("position", "dependent"):
         made = Shop(click_model=model)
         clicks, shown, quality = [0] * SHOWN, [0] * SHOWN, []
-        bought, old, best, rng = 0, [], [], random.Random(7)
+        bought, old, best, expected = 0, [], [], 0.0
         for number, (asked, ranked, _, clicked) in enumerate(made.logged(10_000)):
             for place in range(len(ranked)):
                 shown[place] += 1
@@ -352,12 +369,14 @@ def main() -> None:
                 clicks[click.position - 1] += 1
                 bought += click.purchase
                 quality.append(made.items[click.item].quality)
+            expected += made.expect(asked.user, asked.query, ranked, asked.context)[0]
             if number % 50 == 0:
                 wanted = made.truth(asked.user, asked.query, asked.context)
                 plain = made.truth(asked.user, asked.query)
                 old.append(made.ndcg(asked.user, asked.query, asked.context, ranked))
                 best.append(made.ndcg(asked.user, asked.query, asked.context, sorted(plain, key=lambda item: -plain[item])))
                 assert made.ndcg(asked.user, asked.query, asked.context, sorted(wanted, key=lambda item: -wanted[item])) > 0.999
+        assert abs(sum(clicks) - expected) < 4 * expected**0.5, (sum(clicks), expected)
         rates = " ".join(f"{c / s:.3f}" for c, s in zip(clicks, shown))
         print(f"{model}: clicks by position {rates}; bought {bought}; mean quality of clicked items {figures.mean(quality):.2f}")
         print(f"  true NDCG@10: the old lists {figures.mean(old):.3f}, everything known but the moment {figures.mean(best):.3f}, the best 1")

@@ -3,3 +3,4 @@
 pub mod companion;
 pub mod filter;
 pub mod options;
+pub mod rule;

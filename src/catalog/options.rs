@@ -24,6 +24,8 @@ pub enum Source {
 pub struct SearchOptions {
     /// Leave out what is in the shopper's history. Default: false.
     pub exclude_seen: bool,
+    /// Leave out what the shopper bought and did not send back. Default: false.
+    pub exclude_owned: bool,
     /// Dimensions that count nothing.
     pub without: Vec<Dimension>,
     /// A factor for each dimension named, 0 to 100; the others count 1.
@@ -34,17 +36,74 @@ pub struct SearchOptions {
     pub candidates: usize,
     /// How many rows of the ranking are passed over, 0 to 10,000. Default: 0.
     pub offset: usize,
+    /// In `bought_together`: keys of what else lies in the basket. Default: nothing.
+    pub basket: Vec<Key>,
+    /// The column whose value makes variants of one product: the best of them stands for all. Default: none.
+    pub group_by: Option<String>,
+    /// The most rows of one value of a column on a page of `k`, by column, each from 1. Default: none.
+    pub caps: BTreeMap<String, usize>,
+    /// How much likeness to what stands above costs, 0 to 1. Default: 0.
+    pub diversity: f64,
+    /// How much the page's categories follow the shopper's history, 0 to 1. Default: 0.
+    pub calibration: f64,
+    /// In a search: the share of places for what is recommended, 0 to 1; none in an exact query. Default: 0.
+    pub blend: Option<f64>,
+    /// The share of places that exploration may take, 0 to 1. Default: 0.
+    pub explore: f64,
+    /// Of what is left to chance. Default: another one for each session, or for each statement outside of sessions.
+    pub seed: Option<i64>,
+}
+
+/// What a catalog's recommendations leave out of a shopper's past, where the call does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exclude {
+    /// Everything in the history.
+    #[default]
+    Seen,
+    /// What was bought and not sent back: what was looked at may come again.
+    Owned,
+    /// Nothing: what is bought is bought again.
+    Nothing,
+}
+
+/// An item's key, as JSON may have it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Key {
+    /// A whole number.
+    Number(i64),
+    /// Anything else.
+    Text(String),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Key::Number(number) => number.fmt(f),
+            Key::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
         SearchOptions {
             exclude_seen: false,
+            exclude_owned: false,
             without: Vec::new(),
             weights: BTreeMap::new(),
             sources: vec![Source::Lexical, Source::Dense, Source::Together],
             candidates: 500,
             offset: 0,
+            basket: Vec::new(),
+            group_by: None,
+            caps: BTreeMap::new(),
+            diversity: 0.0,
+            calibration: 0.0,
+            blend: None,
+            explore: 0.0,
+            seed: None,
         }
     }
 }
@@ -58,6 +117,17 @@ impl SearchOptions {
         };
         range("candidates", (1..=10_000).contains(&read.candidates), "from 1 to 10000")?;
         range("offset", read.offset <= 10_000, "from 0 to 10000")?;
+        range("basket", read.basket.len() <= 100, "at most 100 keys")?;
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        range("diversity", share(read.diversity), "from 0 to 1")?;
+        range("calibration", share(read.calibration), "from 0 to 1")?;
+        range("blend", share(read.blend.unwrap_or(0.0)), "from 0 to 1")?;
+        range("explore", share(read.explore), "from 0 to 1")?;
+        range(
+            "caps",
+            read.caps.len() <= 8 && read.caps.values().all(|cap| *cap >= 1),
+            "at most 8 columns, each from 1",
+        )?;
         range("sources", !read.sources.is_empty(), "at least one of lexical, dense, together")?;
         for (dimension, weight) in &read.weights {
             range(&format!("weights.{}", dimension.name()), (0.0..=100.0).contains(weight), "from 0 to 100")?;

@@ -111,6 +111,11 @@ impl Bundle {
         Ok(Some(bytes))
     }
 
+    /// The bytes of a small file, `None` if it is not there.
+    pub(super) fn small(&self, file: &str, control: &dyn Control) -> Result<Option<Vec<u8>>> {
+        self.bytes(file, MAX_JSON, control)
+    }
+
     /// Parses a configuration file, `None` if it is not there.
     pub(super) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         let Some(bytes) = self.bytes(file, MAX_JSON, &crate::control::Free)? else { return Ok(None) };

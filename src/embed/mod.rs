@@ -12,6 +12,8 @@
 mod bundle;
 mod cache;
 mod config;
+pub mod device;
+mod export;
 mod network;
 pub mod packed;
 mod pool;
@@ -19,10 +21,12 @@ pub mod reference;
 mod rerank;
 mod threads;
 mod tokenize;
+mod train;
 mod weights;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -30,10 +34,14 @@ use crate::error::{Error, Result};
 pub use bundle::{Description, Listed, bundles};
 pub use cache::{Cache, MAX_CACHED_TEXT};
 pub use config::Pooling;
+pub use device::Library;
+pub use export::export;
 pub use network::Architecture;
-use packed::{Batch, Model, Work};
+pub(crate) use packed::Batch;
+pub use packed::gradient::{self, Dropout};
+use packed::{Model, Work};
 pub use rerank::Reranker;
-pub use tokenize::MAX_TEXT;
+pub use tokenize::{MAX_TEXT, Piece};
 
 /// What a text is to the search: bundles may ask for another prompt before a query than before a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,19 +93,46 @@ pub struct Info {
     pub normalize: bool,
     /// What the matrix products run on.
     pub precision: Precision,
+    /// Where they run: `cpu` or `cuda:N`.
+    pub device: String,
     /// SHA-256, in hex, over the configuration, the tokenizer and the weights: the identity of the vectors.
     pub hash: String,
     /// Bytes of memory that the weights take.
     pub bytes: usize,
-    /// The kernels chosen for this CPU, such as `avx512`.
+    /// The kernels chosen for this CPU, such as `avx512`; `candle` on a device.
     pub kernels: &'static str,
+}
+
+impl Info {
+    /// What the files say, of an encoder in f32 that has yet to be loaded.
+    fn new(bundle: &str, config: &config::Config, hash: String) -> Self {
+        Self {
+            bundle: bundle.to_owned(),
+            architecture: config.network.architecture,
+            dimension: config.network.hidden,
+            max_length: config.max_length,
+            pooling: config.pooling,
+            normalize: config.normalize,
+            precision: Precision::F32,
+            device: "cpu".to_owned(),
+            hash,
+            bytes: 0,
+            kernels: "candle",
+        }
+    }
 }
 
 /// A loaded bundle. Immutable, `Send` and `Sync`; see the module's prose for what may be relied on.
 pub struct Encoder {
     info: Info,
-    tokenizer: tokenize::Tokenizer,
-    model: Model,
+    pub(in crate::embed) tokenizer: Arc<tokenize::Tokenizer>,
+    net: Net,
+}
+
+/// The network, where it runs.
+enum Net {
+    Cpu(Model),
+    Device(device::Model),
 }
 
 /// Memory that a forward pass works in. Keep it: once grown, embedding allocates nothing but its result.
@@ -105,6 +140,8 @@ pub struct Encoder {
 pub struct Scratch {
     batch: Batch,
     works: Vec<Work>,
+    /// Token vectors that came from a device.
+    tokens: Vec<f32>,
     threads: usize,
 }
 
@@ -136,19 +173,29 @@ impl Encoder {
         let weights = weights::Weights::read(&source, control)?;
         let hash = source.hash(&weights, control)?;
         let model = Model::load(&config.network, &weights, precision, control)?;
-        let info = Info {
-            bundle: bundle.to_owned(),
-            architecture: config.network.architecture,
-            dimension: config.network.hidden,
-            max_length: config.max_length,
-            pooling: config.pooling,
-            normalize: config.normalize,
-            precision,
-            hash,
-            bytes: model.bytes(),
-            kernels: model.kernels(),
-        };
-        Ok(Self { info, tokenizer, model })
+        let mut info = Info::new(bundle, &config, hash);
+        (info.precision, info.bytes, info.kernels) = (precision, model.bytes(), model.kernels());
+        Ok(Self { info, tokenizer: Arc::new(tokenizer), net: Net::Cpu(model) })
+    }
+
+    /// The same on a device, `cuda:N`, in f32. Fails with `Device` where that device, or memory on it, is not to be had.
+    pub fn load_on(
+        library: &Library,
+        device: &str,
+        model_dir: &Path,
+        bundle: &str,
+        control: &dyn Control,
+    ) -> Result<Self> {
+        let source = bundle::Bundle::open(model_dir, bundle)?;
+        let config = config::Config::read(&source)?;
+        let tokenizer = tokenize::Tokenizer::read(&source, &config)?;
+        let weights = weights::Weights::read(&source, control)?;
+        let hash = source.hash(&weights, control)?;
+        let model = device::Model::load(library, device, &config.network, &weights.tensors()?, control)?;
+        let mut info = Info::new(bundle, &config, hash);
+        device.clone_into(&mut info.device);
+        info.bytes = weights.bytes().len();
+        Ok(Self { info, tokenizer: Arc::new(tokenizer), net: Net::Device(model) })
     }
 
     /// What was loaded.
@@ -168,6 +215,10 @@ impl Encoder {
             self.tokenizer.push(text, role, &mut scratch.batch)?;
         }
         let mut out = vec![0.0; texts.len() * dimension];
+        if let Net::Device(model) = &self.net {
+            self.steps(model, &mut out, scratch, control)?;
+            return Ok(out);
+        }
         let threads = scratch.threads.clamp(1, scratch.batch.rows().div_ceil(WAVE / 4).max(1));
         if scratch.works.len() < threads {
             scratch.works.resize_with(threads, Work::default);
@@ -195,6 +246,26 @@ impl Encoder {
         Ok(out)
     }
 
+    /// The texts of `scratch.batch` on a device, a step of it at a time.
+    fn steps(
+        &self,
+        model: &device::Model,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+        control: &dyn Control,
+    ) -> Result<()> {
+        let Scratch { batch, tokens, .. } = scratch;
+        let dimension = self.info.dimension;
+        let total = out.len().checked_div(dimension).unwrap_or(0) as u64;
+        for texts in batch.waves(model.step()) {
+            model.forward(batch, texts.clone(), tokens, control)?;
+            let vectors = &mut out[texts.start * dimension..texts.end * dimension];
+            self.pool(batch, texts.clone(), tokens, dimension, vectors)?;
+            control.progress("embed", texts.end as u64, total);
+        }
+        Ok(())
+    }
+
     /// One run of texts through the network and the pooling.
     fn wave(
         &self,
@@ -204,10 +275,16 @@ impl Encoder {
         work: &mut Work,
         control: &dyn Control,
     ) -> Result<()> {
-        self.model.forward(batch, texts.clone(), work, control)?;
+        let Net::Cpu(model) = &self.net else { return Err(Error::Internal("a wave on a device".into())) };
+        model.forward(batch, texts.clone(), work, control)?;
+        self.pool(batch, texts, work.hidden(), model.stride(), out)
+    }
+
+    /// Token vectors, `stride` apart, to the texts' vectors.
+    fn pool(&self, batch: &Batch, texts: Range<usize>, hidden: &[f32], stride: usize, out: &mut [f32]) -> Result<()> {
         let dimension = self.info.dimension;
         for (vector, rows) in out.chunks_exact_mut(dimension).zip(batch.spans(texts)) {
-            pool::pool(self.info.pooling, work.hidden(), self.model.stride(), rows, vector);
+            pool::pool(self.info.pooling, hidden, stride, rows, vector);
             if self.info.normalize {
                 pool::normalize(vector);
             }

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::bundle::Bundle;
 use crate::error::Result;
 
 /// The families of networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Architecture {
     /// Devlin et al. 2018, <https://arxiv.org/abs/1810.04805>.
     Bert,
@@ -43,7 +43,7 @@ impl Architecture {
 }
 
 /// The function between the two matrices of the feed-forward part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Activation {
     /// Through the error function.
     Gelu,
@@ -52,8 +52,8 @@ pub(super) enum Activation {
     Relu,
 }
 
-/// The shape of the network.
-#[derive(Debug, Clone)]
+/// The shape of the network; in JSON where it goes to a device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Network {
     pub(super) architecture: Architecture,
     pub(super) vocab: usize,
@@ -75,7 +75,7 @@ pub(super) struct Network {
 }
 
 /// ModernBERT's positions and its layers that see only their neighbourhood.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Rotary {
     pub(super) global_theta: f64,
     pub(super) local_theta: f64,

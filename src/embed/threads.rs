@@ -88,15 +88,15 @@ impl Drop for Raise<'_> {
     }
 }
 
-mod signals {
+pub(super) mod signals {
     //! Threads inherit the signal mask: block everything around their start, then put the old mask back.
 
     #[cfg(unix)]
-    pub(super) struct Blocked(libc::sigset_t);
+    pub(in crate::embed) struct Blocked(libc::sigset_t);
 
     #[cfg(unix)]
     impl Blocked {
-        pub(super) fn new() -> Self {
+        pub(in crate::embed) fn new() -> Self {
             // SAFETY: both sets are plain memory that the calls fill; the mask of this thread alone changes.
             unsafe {
                 let mut all = std::mem::zeroed();
@@ -119,11 +119,11 @@ mod signals {
     }
 
     #[cfg(not(unix))]
-    pub(super) struct Blocked;
+    pub(in crate::embed) struct Blocked;
 
     #[cfg(not(unix))]
     impl Blocked {
-        pub(super) fn new() -> Self {
+        pub(in crate::embed) fn new() -> Self {
             Self
         }
     }

@@ -20,6 +20,15 @@ const MAX_READ: usize = 256 << 10;
 /// Tokens beyond the maximum length after which the last word of a cut text cannot matter.
 const MARGIN: usize = 8;
 
+/// A token, and the bytes of the text that it stands for; none for a special one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// Its number.
+    pub id: u32,
+    /// Where it stands.
+    pub bytes: std::ops::Range<usize>,
+}
+
 /// A bundle's tokenizer with its truncation and prompts.
 pub(super) struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -93,6 +102,39 @@ impl Tokenizer {
             }
             size *= 4;
         }
+    }
+
+    /// The tokens of a text without a prompt, each with the bytes that it stands for.
+    pub(super) fn pieces(&self, text: &str) -> Result<Vec<Piece>> {
+        if text.len() > MAX_TEXT {
+            return Err(Error::TextTooLong { bytes: text.len(), limit: MAX_TEXT });
+        }
+        let read = prefix(text, MAX_READ.min(self.max_length * BYTES_PER_TOKEN * 8));
+        let encoding = self.inner.encode(read, true).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+        let mut pieces = Vec::new();
+        for ((id, (start, end)), special) in
+            encoding.get_ids().iter().zip(encoding.get_offsets()).zip(encoding.get_special_tokens_mask())
+        {
+            if *id as usize >= self.vocab {
+                return Err(Error::Internal(format!("the tokenizer made token {id} of {}", self.vocab)));
+            }
+            let bytes = if *special == 1 || end > &read.len() { 0..0 } else { *start..*end };
+            pieces.push(Piece { id: *id, bytes });
+        }
+        pieces.truncate(self.max_length);
+        if pieces.is_empty() {
+            pieces.push(Piece { id: 0, bytes: 0..0 });
+        }
+        Ok(pieces)
+    }
+
+    /// The tokens of a text without a prompt.
+    #[cfg(test)]
+    pub(super) fn plain(&self, text: &str) -> Result<Vec<u32>> {
+        let mut batch = Batch::default();
+        let encoding = self.inner.encode_fast(text, true).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+        self.accept(encoding.get_ids(), &[], &mut batch)?;
+        Ok(batch.tokens(0..1).0.to_vec())
     }
 
     /// Adds the tokens of a pair of texts, as a cross-encoder reads them. Each is cut to the bytes that could matter.

@@ -3,6 +3,7 @@
 use super::companion::Upkeep;
 use super::identity::{self, Acting};
 use super::spi::{self, Arg, Mode};
+use crate::catalog::options::Exclude;
 use crate::error::{Error, Result};
 use crate::event::Kinds;
 use pgrx::pg_sys;
@@ -85,6 +86,7 @@ pub struct Catalog {
     pub attributes: Vec<String>,
     pub brand: Option<String>,
     pub category: Option<String>,
+    pub price: Option<String>,
     pub model: String,
     pub dimension: i32,
     pub text_search: String,
@@ -96,7 +98,14 @@ pub struct Catalog {
     pub queries: Option<String>,
     pub baskets: Option<String>,
     pub learned: Option<String>,
+    pub segments: Option<String>,
+    pub incoming: Option<String>,
+    /// The model that it changes to at its next refresh.
+    pub wanted: Option<String>,
     pub events: Vec<Events>,
+    /// What recommendations leave out of a shopper's past.
+    #[serde(default)]
+    pub exclude: Exclude,
     /// Fewest shoppers of a pair, where the catalog says.
     #[serde(default)]
     pub min_shoppers: Option<u32>,
@@ -125,7 +134,9 @@ impl Catalog {
     pub fn companions(&self) -> Vec<&str> {
         let mut all = vec![self.companion.as_str(), &self.stats, &self.pairs, &self.terms];
         all.extend(
-            [&self.lexicon, &self.queries, &self.baskets, &self.learned].into_iter().filter_map(Option::as_deref),
+            [&self.lexicon, &self.queries, &self.baskets, &self.learned, &self.segments, &self.incoming]
+                .into_iter()
+                .filter_map(Option::as_deref),
         );
         all
     }
@@ -169,7 +180,7 @@ impl Catalog {
 const LOAD: &str = "
 SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
   'items', c.items::pg_catalog.oid::pg_catalog.int8,
-  'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
+  'exclude', COALESCE(c.options OPERATOR(pg_catalog.->>) 'exclude', 'seen'), 'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
   'key_type', COALESCE(pg_catalog.format_type(k.atttypid, -1), ''), 'key_oid', COALESCE(k.atttypid::pg_catalog.int8, 0),
   'key_array', COALESCE((SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid), 0),
   'key_equal', COALESCE(persona._equality(k.atttypid), ''),
@@ -185,7 +196,8 @@ SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_obj
   'companion', persona._qualified(c.companion), 'stats', persona._qualified(c.stats),
   'pairs', persona._qualified(c.pairs), 'terms', persona._qualified(c.terms),
   'lexicon', persona._qualified(c.lexicon), 'queries', persona._qualified(c.queries),
-  'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned),
+  'baskets', persona._qualified(c.baskets), 'learned', persona._qualified(c.learned), 'segments', persona._qualified(c.segments),
+  'incoming', persona._qualified(c.incoming),
   'asked', pg_catalog.jsonb_build_object('relation', $1::pg_catalog.int8, 'name', persona._qualified($1)),
   'events', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(e) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
         'relation', e.events::pg_catalog.oid::pg_catalog.int8, 'name', persona._qualified(e.events),

@@ -159,7 +159,7 @@ pub fn upsert(catalog: &Catalog, from: &str) -> Result<String> {
 }
 
 /// The companion tables of a catalog: the column of `persona.catalog` that names each, and the ending of its name.
-pub const TABLES: [(&str, &str); 8] = [
+pub const TABLES: [(&str, &str); 10] = [
     ("companion", "persona"),
     ("stats", "persona_stats"),
     ("pairs", "persona_pairs"),
@@ -168,6 +168,8 @@ pub const TABLES: [(&str, &str); 8] = [
     ("queries", "persona_queries"),
     ("baskets", "persona_baskets"),
     ("learned", "persona_learned"),
+    ("segments", "persona_segments"),
+    ("incoming", "persona_incoming"),
 ];
 
 /// What the DDL of a companion table depends on.
@@ -178,6 +180,24 @@ pub struct Shape<'a> {
     pub dimension: i32,
     /// pgvector's type, qualified.
     pub halfvec: &'a str,
+}
+
+/// Columns and index of the statistics that a catalog of 0.1.0 lacks.
+pub fn newer_stats(stats: &str) -> [String; 2] {
+    let columns = [
+        "impressions bigint NOT NULL DEFAULT 0",
+        "buckets smallint[]",
+        "counts real[]",
+        "kin_buckets smallint[]",
+        "kin real[]",
+    ];
+    let columns = columns.map(|column| format!("ADD COLUMN {column}")).join(", ");
+    [format!("ALTER TABLE {stats} {columns}"), popular(stats)]
+}
+
+/// The index that gives the most popular items first.
+fn popular(stats: &str) -> String {
+    format!("CREATE INDEX ON {stats} (popularity DESC, id)")
 }
 
 /// DDL of the companion table that `column` of `persona.catalog` names; `table` is its name, qualified and quoted.
@@ -207,12 +227,18 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
                 format!("CREATE INDEX ON {table} (id) WHERE embedded IS DISTINCT FROM hash"),
             ]
         }
-        "stats" => vec![create(
+        "stats" => vec![
+            create(
             "id bigint PRIMARY KEY, shoppers bigint NOT NULL, events bigint NOT NULL, views bigint NOT NULL, clicks bigint NOT NULL,
-                carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[]",
-        )],
+                carts bigint NOT NULL, purchases bigint NOT NULL, returns bigint NOT NULL, popularity real NOT NULL, last timestamptz, mean real[],
+                impressions bigint NOT NULL DEFAULT 0, buckets smallint[], counts real[], kin_buckets smallint[], kin real[]",
+        ),
+            popular(table),
+        ],
         // Like pairs, but within one basket: an invoice, a session, an hour.
         "pairs" | "baskets" => vec![create("id bigint PRIMARY KEY, others bigint[] NOT NULL, weights real[] NOT NULL")],
+        // What the shoppers of a context (a country, a device) take.
+        "segments" => vec![create("name text COLLATE \"C\" NOT NULL, value text COLLATE \"C\" NOT NULL, others bigint[] NOT NULL, weights real[] NOT NULL, PRIMARY KEY (name, value)")],
         "terms" => {
             vec![create("lexeme text COLLATE \"C\" PRIMARY KEY, documents bigint NOT NULL, length double precision")]
         }
@@ -222,6 +248,10 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
         "queries" => vec![create("query text COLLATE \"C\" PRIMARY KEY, asked bigint NOT NULL, last timestamptz")],
         // What a ranker has learnt of each item.
         "learned" => vec![create("ranker bigint NOT NULL, id bigint NOT NULL, vector real[] NOT NULL, PRIMARY KEY (ranker, id)")],
+        // Vectors of the model that the catalog is about to change to, until all are there.
+        "incoming" => vec![create(&format!(
+            "id bigint PRIMARY KEY, hash bytea NOT NULL, model text NOT NULL, embedding {halfvec}({dimension}) NOT NULL"
+        ))],
         _ => Vec::new(),
     };
     statements.push(format!("COMMENT ON TABLE {table} IS {note}"));

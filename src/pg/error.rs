@@ -58,6 +58,19 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "Embed the rows anew: SELECT * FROM persona.refresh(items).".into(),
         ),
+        Error::Device { reason, .. }
+            if reason.to_lowercase().contains("out of memory") || reason.contains("OUT_OF_MEMORY") =>
+        {
+            (
+                ERRCODE_OUT_OF_MEMORY,
+                "Another backend or program holds the card's memory: SET persona.device = 'cpu'.".into(),
+            )
+        }
+        Error::Device { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "SET persona.device = 'cpu' or 'auto'; for a GPU install its driver and the library that make gpu builds."
+                .into(),
+        ),
         Error::NotFinite { .. } => {
             (ERRCODE_INVALID_PARAMETER_VALUE, "NaN and infinity have no place in a ranking.".into())
         }
@@ -114,6 +127,42 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_UNDEFINED_OBJECT,
             format!("SELECT events FROM persona.catalogs WHERE items = '{items}'::regclass shows what was added."),
         ),
+        Error::AdapterExists { name } => (
+            ERRCODE_DUPLICATE_OBJECT,
+            format!("Choose another name, or first: SELECT persona.drop_adapter('{name}')."),
+        ),
+        Error::NameTaken { .. } => {
+            (ERRCODE_DUPLICATE_OBJECT, "Choose a name that no folder in persona.model_dir has.".into())
+        }
+        Error::UnknownAdapter { .. } => {
+            (ERRCODE_UNDEFINED_OBJECT, "SELECT name, task, base FROM persona.adapters lists them.".into())
+        }
+        Error::NotAdopted { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "It stays unused until it is better; options => '{\"adopt\": \"always\"}' of persona.fine_tune adopts it all the same."
+                .into(),
+        ),
+        Error::AdapterInUse { .. } => (
+            ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            "Give the catalog another model with persona.create_catalog, and run persona.refresh.".into(),
+        ),
+        Error::NotAdapterOwner { .. } => {
+            (ERRCODE_INSUFFICIENT_PRIVILEGE, "An adapter is dropped by who made it, or by a superuser.".into())
+        }
+        Error::ModelTask { .. } => {
+            (ERRCODE_WRONG_OBJECT_TYPE, "SELECT name, task FROM persona.adapters shows what each is for.".into())
+        }
+        Error::OtherBase { .. } => (
+            ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "Put the bundle's former files back, or fine-tune again on the new ones.".into(),
+        ),
+        Error::Adapter { .. } => (ERRCODE_DATA_CORRUPTED, "Drop it and fine-tune again.".into()),
+        Error::TooFewRows { .. } => {
+            (ERRCODE_INVALID_PARAMETER_VALUE, "Give it more rows, or name other columns in options.".into())
+        }
+        Error::Diverged { .. } => {
+            (ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "Lower options \"learning_rate\" or \"head_learning_rate\".".into())
+        }
         Error::Cancelled => (ERRCODE_QUERY_CANCELED, none()),
         Error::Internal(_) => (ERRCODE_INTERNAL_ERROR, none()),
     }

@@ -104,8 +104,8 @@ pub fn define() {
     );
     GucRegistry::define_string_guc(
         c"persona.device",
-        c"Sets where the encoder runs: auto or cpu.",
-        c"",
+        c"Sets where the encoder runs: auto, cpu, or cuda:N.",
+        c"auto embeds in bulk on a GPU where there is one, and single queries on the CPU.",
         &DEVICE,
         GucContext::Userset,
         GucFlags::default(),

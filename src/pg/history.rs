@@ -102,7 +102,8 @@ pub fn seconds(at: TimestampWithTimeZone) -> f64 {
     i64::from(at) as f64 / 1e6 + 946_684_800.0
 }
 
-fn timestamp(seconds: f64) -> Result<TimestampWithTimeZone> {
+/// Seconds since 1970-01-01 UTC as Postgres has them.
+pub fn timestamp(seconds: f64) -> Result<TimestampWithTimeZone> {
     // Rounded: a double holds microseconds of this age to a quarter, and truncation would lose an event of this very moment.
     let micros = ((seconds - 946_684_800.0) * 1e6).round() as i64;
     TimestampWithTimeZone::try_from(micros).map_err(|_| Error::NotFinite { what: "the time".into() })

@@ -9,21 +9,27 @@
 //! * every error leaves with a SQLSTATE and a hint (`error`), every loop asks for interrupts (`interrupt`).
 
 mod activity;
+mod adapter;
 mod api;
 mod catalog;
 mod companion;
+mod device;
 mod error;
+mod evaluate;
 mod filter;
 mod guc;
+mod heldout;
 mod history;
 mod identity;
 mod interrupt;
+mod log;
 mod query_cache;
 mod refresh;
 mod session;
 mod spi;
 mod store;
 mod tsvector;
+mod tune;
 mod vector;
 
 use pgrx::prelude::*;
@@ -31,6 +37,43 @@ use pgrx::prelude::*;
 pgrx::pg_module_magic!();
 
 pgrx::extension_sql_file!("../../sql/tables.sql", name = "tables", bootstrap);
+pgrx::extension_sql_file!(
+    "../../sql/tune.sql",
+    name = "tune",
+    requires = [
+        api::tune::fine_tune,
+        api::tune::classify,
+        api::tune::tag,
+        api::tune::label_next,
+        api::tune::drop_adapter,
+        api::tune::export_adapter
+    ]
+);
+pgrx::extension_sql_file!(
+    "../../sql/arrange.sql",
+    name = "arrange",
+    requires = [
+        api::similar::similar_rows,
+        api::similar::similar_json,
+        api::similar::together_rows,
+        api::similar::together_json,
+        api::rules::check_rule,
+        api::trending::trending_rows,
+        api::trending::trending_json
+    ]
+);
+pgrx::extension_sql_file!(
+    "../../sql/compare.sql",
+    name = "compare",
+    requires = [
+        api::compare::draft,
+        api::compare::credit,
+        api::compare::result,
+        api::search::search_rows,
+        api::search::search_json
+    ]
+);
+pgrx::extension_sql_file!("../../sql/evaluate.sql", name = "evaluate", requires = [api::evaluate::evaluate]);
 pgrx::extension_sql_file!("../../sql/functions.sql", name = "functions", finalize);
 
 /// An ERROR that passes through Rust gets a backtrace into its DETAIL where RUST_BACKTRACE is set in the server's

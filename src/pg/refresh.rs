@@ -2,8 +2,10 @@
 
 use super::catalog::Catalog;
 use super::companion::{self, Document, ident};
+use super::heldout::Split;
 use super::identity::{self, Acting};
 use super::interrupt::{Backend, Silent};
+use super::log::{self, Rows};
 use super::spi::{self, Arg, Mode};
 use super::vector::{self, HalfVec};
 use super::{guc, session};
@@ -12,7 +14,8 @@ use crate::embed::Role;
 use crate::error::Result;
 use crate::event::Kind;
 use crate::rank::weights;
-use crate::retrieve::together::{Pairs, Settings};
+use crate::retrieve::together::{Baskets, Pairs, Settings};
+use crate::retrieve::trend;
 use pgrx::pg_sys;
 use serde::Deserialize;
 use std::time::Instant;
@@ -45,6 +48,8 @@ const AT_ONCE: usize = 64;
 pub struct Refresh<'a> {
     catalog: &'a Catalog,
     control: Backend,
+    /// Where statistics are counted as of before a split; `None` for all there is.
+    split: Option<Split>,
 }
 
 impl<'a> Refresh<'a> {
@@ -54,7 +59,21 @@ impl<'a> Refresh<'a> {
         let _owner = Acting::as_owner(identity::extension_owner()?);
         let items = Arg::of(pg_sys::Oid::from(catalog.items));
         spi::first(Mode::Write, "SELECT 1 FROM persona.catalog WHERE items = $1 FOR UPDATE", &[items], |_| Ok(()))?;
-        Ok(Refresh { catalog, control: Backend })
+        Ok(Refresh { catalog, control: Backend, split: None })
+    }
+
+    /// Statistics of what was known before a split, for a catalog whose statistics are tables of the caller's own.
+    pub fn known(catalog: &'a Catalog, split: Split) -> Result<()> {
+        let refresh = Refresh { catalog, control: Backend, split: Some(split) };
+        refresh.step("stats", Refresh::stats)?;
+        refresh.step("pairs", Refresh::pairs)?;
+        refresh.step("baskets", Refresh::baskets)?;
+        Ok(())
+    }
+
+    /// Counts a table's values for the planner, where the table is ours.
+    fn analyze(&self, table: &str) -> Result<()> {
+        if self.split.is_some() { Ok(()) } else { spi::execute(&format!("ANALYZE {table}")) }
     }
 
     /// Runs a step and tells what it did.
@@ -62,7 +81,8 @@ impl<'a> Refresh<'a> {
         let started = Instant::now();
         let rows = work(self)?;
         let step = Step { name, rows, seconds: started.elapsed().as_secs_f64() };
-        pgrx::notice!("refresh of {}: {name}: {rows} rows in {:.1} s", self.catalog.name, step.seconds);
+        let what = if self.split.is_some() { "what was known" } else { "refresh" };
+        pgrx::notice!("{what} of {}: {name}: {rows} rows in {:.1} s", self.catalog.name, step.seconds);
         Ok(step)
     }
 
@@ -91,36 +111,99 @@ impl<'a> Refresh<'a> {
         Ok((gone + written) as i64)
     }
 
+    /// The model whose vectors the items get: the one that the catalog changes to, if it does.
+    fn model(&self) -> &str {
+        self.catalog.wanted.as_deref().unwrap_or(&self.catalog.model)
+    }
+
     /// How many items wait for a vector of the catalog's model.
     pub fn pending(&self) -> Result<i64> {
-        let encoder = session::encoder(&self.catalog.model)?;
+        let encoder = session::encoder(self.model())?;
         let _owner = Acting::as_owner(self.catalog.owner());
         let sql = format!("SELECT count(*) FROM {} c WHERE {}", self.catalog.companion, PENDING);
         let identity = session::identity(&encoder);
         Ok(spi::first(Mode::Write, &sql, &[Arg::of(identity)], |row| row.need(1))?.unwrap_or(0))
     }
 
+    /// Embeds all items that wait, and with that changes to the model that is wanted; how many it embedded. In one
+    /// transaction others see all of it at once.
+    pub fn vectors_at_once(&self) -> Result<i64> {
+        let done = self.vectors(usize::MAX)?;
+        if self.catalog.wanted.is_some() {
+            self.changed()?;
+        }
+        Ok(done)
+    }
+
     /// Embeds at most `most` items that wait; how many it embedded.
     pub fn vectors(&self, most: usize) -> Result<i64> {
         let c = self.catalog;
-        let encoder = session::encoder(&c.model)?;
+        let write = format!(
+            "UPDATE {} c SET embedding = w.embedding, embedded = w.hash, model = $1
+             FROM unnest($2, $3, $4) w(id, embedding, hash) WHERE c.id = w.id",
+            c.companion
+        );
+        self.embed(most, self.pending()?, PENDING, &write)
+    }
+
+    /// The same beside the vectors that searches go by, for a change of model over many transactions; 0 when the last was
+    /// embedded, and all have taken their places.
+    pub fn incoming(&self, most: usize) -> Result<i64> {
+        let c = self.catalog;
+        let Some(incoming) = &c.incoming else { return self.vectors_at_once() };
+        let waits =
+            format!("NOT EXISTS (SELECT FROM {incoming} n WHERE n.id = c.id AND n.hash = c.hash AND n.model = $1)");
+        let write = format!(
+            "INSERT INTO {incoming} AS n (id, embedding, hash, model)
+             SELECT w.id, w.embedding, w.hash, $1 FROM unnest($2, $3, $4) w(id, embedding, hash)
+             ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding, hash = EXCLUDED.hash, model = EXCLUDED.model"
+        );
+        let identity = session::identity(&*session::encoder(self.model())?);
+        let count = {
+            let _owner = Acting::as_owner(c.owner());
+            let sql = format!("SELECT count(*) FROM {} c WHERE {waits}", c.companion);
+            spi::first(Mode::Write, &sql, &[Arg::of(identity.as_str())], |row| row.need(1))?.unwrap_or(0)
+        };
+        let done = self.embed(most, count, &waits, &write)?;
+        if done == 0 {
+            let _owner = Acting::as_owner(c.owner());
+            let swap = format!(
+                "UPDATE {} c SET embedding = n.embedding, embedded = n.hash, model = n.model
+                 FROM {incoming} n WHERE n.id = c.id AND n.model = $1",
+                c.companion
+            );
+            spi::run(&swap, &[Arg::of(identity)])?;
+            spi::run(&format!("DELETE FROM {incoming}"), &[])?;
+            drop(_owner);
+            self.changed()?;
+        }
+        Ok(done)
+    }
+
+    /// The catalog's model is from now on the one that was wanted.
+    fn changed(&self) -> Result<()> {
+        let _owner = Acting::as_owner(identity::extension_owner()?);
+        let items = pg_sys::Oid::from(self.catalog.items);
+        let sql = "UPDATE persona.catalog SET model = wanted, wanted = NULL WHERE items = $1 AND wanted = $2";
+        spi::run(sql, &[Arg::of(items), Arg::of(self.model())])?;
+        super::catalog::changed(items);
+        Ok(())
+    }
+
+    fn embed(&self, most: usize, pending: i64, waits: &str, write: &str) -> Result<i64> {
+        let c = self.catalog;
+        let encoder = session::encoder(self.model())?;
         let identity = session::identity(&encoder);
-        let pending = self.pending()?;
         let total = pending.min(i64::try_from(most).unwrap_or(i64::MAX));
         let document = Document::of(c)?;
         let next = format!(
-            "SELECT w.id, w.hash, d.text FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {PENDING} ORDER BY c.id LIMIT $2) w
+            "SELECT w.id, w.hash, d.text FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {waits} ORDER BY c.id LIMIT $2) w
              CROSS JOIN LATERAL (SELECT {text} AS text FROM {items} i WHERE i.{key} {equal} w.key LIMIT 1) d",
             text = document.text,
             companion = c.companion,
             items = c.name,
             key = ident(&c.key),
             equal = c.key_equal,
-        );
-        let write = format!(
-            "UPDATE {} c SET embedding = w.embedding, embedded = w.hash, model = $1
-             FROM unnest($2, $3, $4) w(id, embedding, hash) WHERE c.id = w.id",
-            c.companion
         );
         let mut done = 0;
         while done < total {
@@ -139,7 +222,7 @@ impl<'a> Refresh<'a> {
             let ids: Vec<i64> = rows.iter().map(|(id, _, _)| *id).collect();
             let halves: Vec<HalfVec> = vectors.chunks(dimension).map(|v| HalfVec(v.to_vec())).collect();
             let hashes: Vec<Vec<u8>> = rows.iter().map(|(_, hash, _)| hash.clone()).collect();
-            spi::run(&write, &[Arg::of(identity.as_str()), Arg::of(ids), Arg::of(halves), Arg::of(hashes)])?;
+            spi::run(write, &[Arg::of(identity.as_str()), Arg::of(ids), Arg::of(halves), Arg::of(hashes)])?;
             drop(owner);
             done += rows.len() as i64;
             self.control.progress("vectors", done as u64, pending as u64);
@@ -194,6 +277,10 @@ impl<'a> Refresh<'a> {
         let c = self.catalog;
         let _owner = Acting::as_owner(c.owner());
         self.control.progress("stats", 0, 0);
+        let indexes = "SELECT count(*) FROM pg_index x WHERE x.indrelid = $1::regclass";
+        if spi::first(Mode::Write, indexes, &[Arg::of(c.stats.as_str())], |row| row.need::<i64>(1))? < Some(2) {
+            companion::newer_stats(&c.stats).iter().try_for_each(|statement| spi::execute(statement))?;
+        }
         spi::run(&format!("DELETE FROM {}", c.stats), &[])?;
         // Without behaviour the catalog still has its mean vector, in the row of the whole.
         let none = "SELECT 0::bigint AS id, ''::text AS shopper, now() AS at, ''::text AS kind, 0::float8 AS weight WHERE false";
@@ -207,21 +294,43 @@ impl<'a> Refresh<'a> {
                 SELECT e.id, e.shopper, max(e.weight * power(0.5, least(100, greatest(0, extract(epoch FROM n.at - e.at)::float8 / {half})))) AS weight
                 FROM e, newest n WHERE e.weight > 0 GROUP BY 1, 2),
              liked AS (SELECT b.id, sum(b.weight) AS popularity FROM best b GROUP BY 1),
+             aged AS (
+                SELECT e.id, least({last_bucket}, floor(ln(1 + greatest(0, extract(epoch FROM n.at - e.at)::float8) / 3600) / ln(2.0::float8)))::smallint AS b,
+                    e.shopper, max(e.weight) AS weight
+                FROM e, newest n WHERE e.weight > 0 GROUP BY 1, 2, 3),
+             bucketed AS (SELECT a.id, a.b, sum(a.weight) AS n FROM aged a GROUP BY 1, 2),
+             own AS (SELECT b.id, array_agg(b.b ORDER BY b.b) AS buckets, array_agg(b.n::real ORDER BY b.b) AS counts FROM bucketed b GROUP BY 1),
+             kinds AS ({kinds}),
+             kin AS (
+                SELECT s.kind, array_agg(s.b ORDER BY s.b) AS buckets, array_agg(s.n::real ORDER BY s.b) AS counts
+                FROM (SELECT k.kind, b.b, sum(b.n) AS n FROM bucketed b JOIN kinds k USING (id) GROUP BY 1, 2) s GROUP BY 1),
              counted AS (
                 SELECT e.id, count(DISTINCT e.shopper) AS shoppers, count(*) AS events, {views} AS views, {clicks} AS clicks,
-                    {carts} AS carts, {purchases} AS purchases, {returns} AS returns, max(e.at) AS last
+                    {carts} AS carts, {purchases} AS purchases, {returns} AS returns, max(e.at) AS last, {impressions} AS impressions
                 FROM e GROUP BY 1)
-             INSERT INTO {stats}
+             INSERT INTO {stats} (id, shoppers, events, views, clicks, carts, purchases, returns, popularity, last, mean, impressions,
+                buckets, counts, kin_buckets, kin)
              SELECT n.id, n.shoppers, n.events, n.views, n.clicks, n.carts, n.purchases, n.returns,
-                COALESCE(l.popularity, 0)::real, n.last, NULL FROM counted n LEFT JOIN liked l USING (id)
+                COALESCE(l.popularity, 0)::real, n.last, NULL, n.impressions, o.buckets, o.counts, k.buckets, k.counts
+             FROM counted n LEFT JOIN liked l USING (id) LEFT JOIN own o USING (id) LEFT JOIN kinds i USING (id) LEFT JOIN kin k USING (kind)
              UNION ALL
              SELECT 0, (SELECT count(DISTINCT e.shopper) FROM e), COALESCE(sum(n.events), 0), COALESCE(sum(n.views), 0),
                 COALESCE(sum(n.clicks), 0), COALESCE(sum(n.carts), 0), COALESCE(sum(n.purchases), 0), COALESCE(sum(n.returns), 0),
                 COALESCE((SELECT max(l.popularity) FROM liked l), 0)::real, max(n.last),
-                (SELECT {schema}.avg(c.embedding)::{schema}.vector::real[] FROM {companion} c)
+                (SELECT {schema}.avg(c.embedding)::{schema}.vector::real[] FROM {companion} c), COALESCE(sum(n.impressions), 0),
+                NULL, NULL, NULL, NULL
              FROM counted n",
+            last_bucket = trend::BUCKETS - 1,
+            kinds = match &c.category {
+                Some(category) => format!(
+                    "SELECT c.id, COALESCE(i.{}::text, '') AS kind FROM {} c JOIN {} i ON i.{} {} c.key",
+                    ident(category), c.companion, c.name, ident(&c.key), c.key_equal
+                ),
+                None => format!("SELECT c.id, '' AS kind FROM {} c", c.companion),
+            },
             schema = vector::types()?.schema,
             companion = c.companion,
+            impressions = count(Kind::Impression),
             views = count(Kind::View),
             clicks = count(Kind::Click),
             carts = count(Kind::Cart),
@@ -230,7 +339,7 @@ impl<'a> Refresh<'a> {
             stats = c.stats,
         );
         let rows = spi::run(&sql, &[])?;
-        spi::execute(&format!("ANALYZE {}", c.stats))?;
+        self.analyze(&c.stats)?;
         Ok((rows as i64 - 1).max(0))
     }
 
@@ -241,9 +350,8 @@ impl<'a> Refresh<'a> {
         self.control.progress("pairs", 0, 0);
         spi::run(&format!("DELETE FROM {}", c.pairs), &[])?;
         let Some(events) = self.events()? else { return Ok(0) };
-        // A pair in the map takes some 48 bytes; half of the memory is for it, half for what is made of it.
-        let most = (guc::MAINTENANCE_MEMORY.get() as usize * 1024 / 96).max(1000);
-        let mut pairs = Pairs::new(Settings { most, min_shoppers: self.min_shoppers()?, ..weights::PAIRS });
+        let mut pairs =
+            Pairs::new(Settings { most: self.most_pairs(), min_shoppers: self.min_shoppers()?, ..weights::PAIRS });
         let sql = format!(
             "SELECT s.shopper, s.id, s.weight FROM ({events}) s WHERE s.weight > 0 ORDER BY s.shopper, s.at, s.id"
         );
@@ -262,20 +370,93 @@ impl<'a> Refresh<'a> {
             self.control.check()
         })?;
         pairs.add(&history);
+        self.write_pairs("pairs", &c.pairs, pairs)
+    }
+
+    /// Counts what goes together within one basket: a session, or what a shopper took within an hour.
+    ///
+    /// What was bought or put into the cart makes a basket. A shop that keeps views alone has no better.
+    pub fn baskets(&self) -> Result<i64> {
+        let c = self.catalog;
+        let Some(table) = &c.baskets else { return Ok(0) };
+        let _owner = Acting::as_owner(c.owner());
+        self.control.progress("baskets", 0, 0);
+        spi::run(&format!("DELETE FROM {table}"), &[])?;
+        let Some(events) = self.behaviour(true)? else { return Ok(0) };
+        let taken = format!(
+            "SELECT COALESCE(s.carts + s.purchases, 0) > 0, extract(epoch FROM s.last)::float8 FROM {} s WHERE s.id = 0",
+            c.stats
+        );
+        let (taken, newest) =
+            spi::first(Mode::Write, &taken, &[], |row| Ok((row.need::<bool>(1)?, row.get::<f64>(2).unwrap_or(0.0))))?
+                .unwrap_or_default();
+        let kinds = if taken { "s.kind IN ('cart', 'purchase')" } else { "true" };
+        let sql = format!(
+            "SELECT s.shopper, s.session, s.id, extract(epoch FROM s.at)::float8 FROM ({events}) s
+             WHERE s.weight > 0 AND {kinds} ORDER BY s.shopper, s.session, s.at, s.id"
+        );
+        let settings = Settings { most: self.most_pairs(), min_shoppers: self.min_shoppers()?, ..weights::BASKETS };
+        let mut baskets = Baskets::new(settings, weights::BASKET_GAP, weights::BASKET_DAYS, newest);
+        spi::stream(&sql, &[], 4096, |rows| {
+            for row in rows {
+                baskets.add(row.get(1), row.get(2), row.need(3)?, row.need(4)?);
+            }
+            self.control.check()
+        })?;
+        self.write_pairs("baskets", table, baskets.finish())
+    }
+
+    /// Counts what the shoppers of each context take: of each value of each context column, the items that most of them took.
+    pub fn segments(&self) -> Result<i64> {
+        let c = self.catalog;
+        let Some(table) = &c.segments else { return Ok(0) };
+        let _owner = Acting::as_owner(c.owner());
+        self.control.progress("segments", 0, 0);
+        spi::run(&format!("DELETE FROM {table}"), &[])?;
+        let Some(events) = self.events()? else { return Ok(0) };
+        // Whom few shoppers share a context with is told by it: such a context has no list.
+        let least = i64::from(self.min_shoppers()?.max(c.min_shoppers.unwrap_or(5)));
+        let sql = format!(
+            "WITH taken AS (
+                SELECT k.key AS name, k.value AS value, e.id, e.shopper, max(e.weight) AS weight
+                FROM ({events}) e CROSS JOIN LATERAL jsonb_each_text(e.context) k WHERE e.weight > 0 GROUP BY 1, 2, 3, 4),
+             liked AS (
+                SELECT t.name, t.value, t.id, ln(1 + sum(t.weight)) AS weight FROM taken t
+                WHERE octet_length(t.value) <= 200 GROUP BY 1, 2, 3),
+             best AS (
+                SELECT l.*, row_number() OVER (PARTITION BY l.name, l.value ORDER BY l.weight DESC, l.id) AS n,
+                    max(l.weight) OVER (PARTITION BY l.name, l.value) AS most
+                FROM liked l
+                WHERE (l.name, l.value) IN (SELECT t.name, t.value FROM taken t GROUP BY 1, 2 HAVING count(DISTINCT t.shopper) >= $1))
+             INSERT INTO {table} (name, value, others, weights)
+             SELECT b.name, b.value, array_agg(b.id ORDER BY b.n), array_agg((b.weight / b.most)::real ORDER BY b.n)
+             FROM best b WHERE b.n <= $2 AND b.most > 0 GROUP BY 1, 2",
+        );
+        let rows = spi::run(&sql, &[Arg::of(least), Arg::of(weights::FALLBACK_CAP as i64)])?;
+        self.analyze(table)?;
+        Ok(rows as i64)
+    }
+
+    /// A pair in the map takes some 48 bytes; half of the memory is for it, half for what is made of it.
+    fn most_pairs(&self) -> usize {
+        (guc::MAINTENANCE_MEMORY.get() as usize * 1024 / 96).max(1000)
+    }
+
+    fn write_pairs(&self, step: &str, table: &str, pairs: Pairs) -> Result<i64> {
         if pairs.pruned {
-            pgrx::notice!("pairs of few shoppers were forgotten to stay within persona.maintenance_memory");
+            pgrx::notice!("{step} of few shoppers were forgotten to stay within persona.maintenance_memory");
         }
         let rows = pairs.finish(&self.control)?;
-        let sql = format!("INSERT INTO {} (id, others, weights) VALUES ($1, $2, $3)", c.pairs);
+        let sql = format!("INSERT INTO {table} (id, others, weights) VALUES ($1, $2, $3)");
         for (done, (id, others)) in rows.iter().enumerate() {
             if done % 256 == 0 {
                 self.control.check()?;
-                self.control.progress("pairs", done as u64, rows.len() as u64);
+                self.control.progress(step, done as u64, rows.len() as u64);
             }
             let (ids, weights): (Vec<i64>, Vec<f32>) = others.iter().copied().unzip();
             spi::run(&sql, &[Arg::of(*id), Arg::of(ids), Arg::of(weights)])?;
         }
-        spi::execute(&format!("ANALYZE {}", c.pairs))?;
+        self.analyze(table)?;
         Ok(rows.len() as i64)
     }
 
@@ -289,44 +470,18 @@ impl<'a> Refresh<'a> {
         Ok(self.catalog.min_shoppers.unwrap_or(if guarded { 5 } else { 1 }))
     }
 
-    /// All behaviour as `(id, shopper, at, kind, weight)`, as the catalog's owner sees it; `None` without tables.
+    /// Behaviour with a shopper, as far as it was known.
     fn events(&self) -> Result<Option<String>> {
-        let c = self.catalog;
-        let mut parts = Vec::new();
-        for source in &c.events {
-            source.check()?;
-            let kinds = source.kinds()?;
-            let fixed = source.kind_value.clone().unwrap_or_else(|| "purchase".into());
-            let word = source
-                .kind
-                .as_ref()
-                .map_or_else(|| format!("{}::text", companion::literal(&fixed)), |k| format!("e.{}::text", ident(k)));
-            // The shop's own words first, then ours; what nobody mapped counts as a view, as in `Kinds::of`.
-            let mut names = String::new();
-            let mut weights = String::new();
-            let own = kinds.words().map(|(word, kind, weight)| (companion::literal(word), kind, weight));
-            let ours = Kind::ALL.into_iter().map(|kind| (companion::literal(kind.name()), kind, kind.weight()));
-            for (word, kind, weight) in own.chain(ours) {
-                names.push_str(&format!(" WHEN {word} THEN '{}'", kind.name()));
-                weights.push_str(&format!(" WHEN {word} THEN {weight:?}"));
-            }
-            parts.push(format!(
-                "SELECT c.id, e.{user}::text AS shopper, e.{at}::timestamptz AS at,
-                    CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END AS kind,
-                    (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight
-                 FROM {events} e JOIN {companion} c ON c.key {equal} e.{item}
-                 CROSS JOIN LATERAL (SELECT {word}) w(word)
-                 WHERE isfinite(e.{at}) AND e.{user} IS NOT NULL",
-                user = ident(&source.user_id),
-                at = ident(&source.at),
-                events = source.name,
-                companion = c.companion,
-                equal = c.key_equal,
-                item = ident(&source.item_id),
-                view = Kind::View.weight(),
-            ));
-        }
-        Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
+        self.behaviour(false)
+    }
+
+    /// The same, with sessions of nobody known where they are asked for.
+    fn behaviour(&self, nobody: bool) -> Result<Option<String>> {
+        let log = log::sql(self.catalog, Rows { nobody, ..Rows::default() })?;
+        Ok(match &self.split {
+            Some(split) => log.map(|log| split.known(&log)),
+            None => log,
+        })
     }
 }
 

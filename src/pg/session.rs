@@ -1,10 +1,12 @@
 //! Models in this backend: loaded on first use, kept, or inherited from the postmaster.
 
+use super::device::{self, Device};
 use super::interrupt::Backend;
-use super::{guc, query_cache};
+use super::{adapter, guc, query_cache};
 use crate::control::{Control, Free};
 use crate::embed::{Cache, Encoder, Listed, Precision, Reranker, Role, Scratch, bundles};
 use crate::error::{Error, Result};
+use crate::tune::Task;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,8 @@ thread_local! {
 
 /// Bundles that one backend keeps of its own, beyond the preloaded ones.
 const OWN_BUNDLES: usize = 4;
+/// Texts in one call that are worth a GPU under `auto`.
+const BULK: usize = 16;
 /// Query vectors that a backend keeps: some 2 MB.
 const QUERIES_KEPT: usize = 1024;
 
@@ -49,6 +53,11 @@ fn model_dir() -> Result<PathBuf> {
     })
 }
 
+/// The folder of the bundles.
+pub fn folder() -> Result<PathBuf> {
+    model_dir()
+}
+
 /// The bundle that is meant where none is named.
 pub fn default_model() -> Result<String> {
     guc::text(&guc::MODEL).ok_or_else(|| Error::InvalidValue {
@@ -58,7 +67,8 @@ pub fn default_model() -> Result<String> {
     })
 }
 
-fn precision() -> Precision {
+/// The arithmetic that is set.
+pub fn precision() -> Precision {
     match guc::PRECISION.get() {
         guc::Precision::Int8 => Precision::Int8,
         guc::Precision::Auto | guc::Precision::F32 => Precision::F32,
@@ -75,37 +85,65 @@ fn need_utf8() -> Result<()> {
     }
 }
 
-/// Refuses a device that this build does not have.
-fn need_cpu() -> Result<()> {
-    match guc::text(&guc::DEVICE).as_deref() {
-        None | Some("auto" | "cpu") => Ok(()),
-        Some(other) => Err(Error::InvalidValue {
-            place: "setting".into(),
-            key: "persona.device".into(),
-            reason: format!("this build runs on the CPU, and it is \"{other}\"; known are auto, cpu"),
-        }),
+/// Refuses what no model can run on: a device that is not there, texts that are not UTF-8.
+pub fn usable() -> Result<()> {
+    device::setting()?;
+    need_utf8()
+}
+
+/// Whether `persona.model_dir` holds a bundle of this name.
+pub fn is_bundle(name: &str) -> Result<bool> {
+    let plain = !name.is_empty() && !name.contains(['/', '\\', '\0']) && !name.starts_with('.');
+    Ok(plain && model_dir()?.join(name).is_dir())
+}
+
+/// The encoder of a model: of a bundle, or of a bundle with an adapter merged in. A bundle's name comes first; no adapter
+/// can be made that has it.
+pub fn encoder(model: &str) -> Result<Arc<Encoder>> {
+    usable()?;
+    if !is_bundle(model)?
+        && let Some(loaded) = adapter::find(model, precision())?
+    {
+        return Ok(loaded.encoder.clone());
+    }
+    match device::setting()? {
+        Device::Cuda(name) => on_device(model_dir()?, model, &name),
+        Device::Auto | Device::Cpu => bundle(model, precision()),
     }
 }
 
-/// The encoder of a bundle, loaded if need be.
-pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
-    let folder = model_dir()?;
-    let precision = precision();
-    need_cpu()?;
-    need_utf8()?;
+/// The encoder of a bundle in some arithmetic on the CPU, loaded if need be.
+pub fn bundle(bundle: &str, precision: Precision) -> Result<Arc<Encoder>> {
+    usable()?;
+    held(model_dir()?, bundle, "cpu", Some(precision), |folder| Encoder::load(folder, bundle, precision, &Backend))
+}
+
+fn on_device(folder: PathBuf, bundle: &str, name: &str) -> Result<Arc<Encoder>> {
+    held(folder, bundle, name, None, |folder| Encoder::load_on(&device::library()?, name, folder, bundle, &Backend))
+}
+
+/// What this backend holds already, or what `load` makes, kept.
+fn held(
+    folder: PathBuf,
+    bundle: &str,
+    device: &str,
+    precision: Option<Precision>,
+    load: impl FnOnce(&Path) -> Result<Encoder>,
+) -> Result<Arc<Encoder>> {
     let found = SESSION.with_borrow(|session| {
-        session
-            .loaded
-            .iter()
-            .find(|l| {
-                l.folder == folder && l.encoder.info().bundle == bundle && l.encoder.info().precision == precision
-            })
-            .cloned()
+        let same = |l: &&Loaded| {
+            let info = l.encoder.info();
+            l.folder == folder
+                && info.bundle == bundle
+                && info.device == device
+                && precision.is_none_or(|precision| info.precision == precision)
+        };
+        session.loaded.iter().find(same).map(|l| l.encoder.clone())
     });
     if let Some(found) = found {
-        return Ok(found.encoder);
+        return Ok(found);
     }
-    let encoder = Arc::new(Encoder::load(&folder, bundle, precision, &Backend)?);
+    let encoder = Arc::new(load(&folder)?);
     SESSION.with_borrow_mut(|session| {
         let own = session.loaded.iter().filter(|l| !l.inherited).count();
         if own >= OWN_BUNDLES
@@ -118,12 +156,50 @@ pub fn encoder(bundle: &str) -> Result<Arc<Encoder>> {
     Ok(encoder)
 }
 
-/// Embeds texts in input order, `[texts, dimension]` row-major.
+/// Embeds texts in input order, `[texts, dimension]` row-major; in bulk on a GPU, where the setting and the machine allow.
 pub fn embed(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Control) -> Result<Vec<f32>> {
+    if let Some(twin) = bulk_twin(encoder, texts.len()) {
+        match run(&twin, texts, role, control) {
+            Err(error @ Error::Device { .. }) => device::give_up(&error),
+            other => return other,
+        }
+    }
+    run(encoder, texts, role, control)
+}
+
+/// The same bundle on a GPU, where `auto` finds one for this much work.
+fn bulk_twin(encoder: &Encoder, texts: usize) -> Option<Arc<Encoder>> {
+    let info = encoder.info();
+    let bulk = texts >= BULK && info.device == "cpu" && info.precision == Precision::F32;
+    if !bulk || device::setting() != Ok(Device::Auto) || !device::worth_trying() {
+        return None;
+    }
+    let folder = model_dir().ok()?;
+    match on_device(folder, &info.bundle, device::FIRST) {
+        // Files that changed since would make other vectors.
+        Ok(twin) => (twin.info().hash == info.hash).then_some(twin),
+        Err(error @ Error::Device { .. }) => {
+            device::give_up(&error);
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn run(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Control) -> Result<Vec<f32>> {
     // The scratch is taken out while it is used: a cancel must not leave it borrowed.
     let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
     scratch.set_threads(guc::THREADS.get().max(1) as usize);
     let result = encoder.embed(texts, role, &mut scratch, control);
+    SESSION.with_borrow_mut(|session| session.scratch = scratch);
+    result
+}
+
+/// Lends the backend's work space.
+pub fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> Result<T>) -> Result<T> {
+    let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
+    scratch.set_threads(guc::THREADS.get().max(1) as usize);
+    let result = work(&mut scratch);
     SESSION.with_borrow_mut(|session| session.scratch = scratch);
     result
 }
@@ -152,6 +228,12 @@ pub fn rerank(model: Option<&str>, query: &str, documents: &[&str]) -> Result<Ve
         Some(name) => name.to_owned(),
         None => only_reranker(&folder)?,
     };
+    if !is_bundle(&bundle)?
+        && let Some(loaded) = adapter::find(&bundle, precision())?
+    {
+        let loaded = if loaded.task == Task::Rank { loaded } else { adapter::need(&bundle, &[Task::Rank])? };
+        return with_scratch(|scratch| loaded.rerank(query, documents, scratch, &Backend));
+    }
     let known =
         SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
     let reranker = match known {
@@ -198,13 +280,14 @@ pub struct Model {
     pub dimension: Option<usize>,
     pub max_length: Option<usize>,
     pub precision: Option<String>,
+    pub device: Option<String>,
     pub hash: Option<String>,
     pub loaded: bool,
     pub bytes: Option<usize>,
     pub error: Option<String>,
 }
 
-/// Every bundle in the model folder; what cannot be used says why.
+/// Every bundle in the model folder, and every adapter; what cannot be used says why.
 pub fn models() -> Result<Vec<Model>> {
     let folder = model_dir()?;
     let mut models = Vec::new();
@@ -220,6 +303,7 @@ pub fn models() -> Result<Vec<Model>> {
             dimension: known.map(|d| d.dimension),
             max_length: known.map(|d| d.max_length),
             precision: None,
+            device: None,
             hash: None,
             loaded: false,
             bytes: known.map(|d| d.bytes as usize),
@@ -231,11 +315,29 @@ pub fn models() -> Result<Vec<Model>> {
         }
         models.extend(held.iter().map(|encoder| Model {
             precision: Some(encoder.info().precision.name().to_owned()),
+            device: Some(encoder.info().device.clone()),
             hash: Some(encoder.info().hash.clone()),
             loaded: true,
             bytes: Some(encoder.info().bytes),
             ..shown.clone()
         }));
+    }
+    for listed in adapter::list()? {
+        let base = models.iter().find(|m| m.bundle == listed.base).cloned();
+        models.push(Model {
+            architecture: base.as_ref().and_then(|m| m.architecture.clone()),
+            dimension: base.as_ref().and_then(|m| m.dimension),
+            max_length: base.as_ref().and_then(|m| m.max_length),
+            precision: listed.loaded.then(|| precision().name().to_owned()),
+            device: listed.loaded.then(|| "cpu".to_owned()),
+            hash: Some(listed.hash),
+            loaded: listed.loaded,
+            bytes: Some(listed.bytes as usize),
+            error: listed
+                .refused
+                .or_else(|| base.is_none().then(|| format!("its base \"{}\" is not there", listed.base))),
+            bundle: listed.name,
+        });
     }
     Ok(models)
 }

@@ -4,6 +4,9 @@
 //! (the filter, row-level security, a partition) is asked of the items themselves, under the caller's id, inside every
 //! source's limit.
 
+pub mod aside;
+pub mod rules;
+
 use super::catalog::Catalog;
 use super::companion::{columns, ident};
 use super::history::{self, seconds};
@@ -15,7 +18,8 @@ use crate::catalog::filter::Filter;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::retrieve::lexical::{self, Answer, Bm25, K1, Term};
-use crate::store::{Item, Scope, Store, Whole};
+use crate::retrieve::variant::Naming;
+use crate::store::{Item, Record, Scope, Store, Trend, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
 
@@ -61,13 +65,17 @@ impl<'a> PgStore<'a> {
 
     /// What the caller's filter and rights leave of the items.
     pub fn scope(&self) -> Result<Scope> {
-        let catalog = self.catalog;
-        if self.filter.0 == "true" && !catalog.is_part() && !self.guarded {
+        if self.filter.0 == "true" && !self.catalog.is_part() && !self.guarded {
             return Ok(Scope::All);
         }
+        self.scope_of(&self.filter)
+    }
+
+    /// The items that pass conditions on `i`, which bind from `$2` on, as the caller sees them.
+    fn scope_of(&self, (condition, bound): &(String, Vec<Arg>)) -> Result<Scope> {
+        let catalog = self.catalog;
         // The keys travel as the array that they are: no conversion, whatever their type.
         let keys_type = pg_sys::Oid::from(catalog.key_array);
-        let (condition, bound) = &self.filter;
         let sql = format!(
             "SELECT pg_catalog.array_agg(s.k), pg_catalog.count(*) FROM (SELECT i.{} AS k FROM {} i WHERE {condition} LIMIT $1) s",
             ident(&catalog.key),
@@ -153,6 +161,25 @@ impl<'a> PgStore<'a> {
             Arg::raw(pg_sys::INT8ARRAYOID, Some(ids)),
         ];
         spi::query(Mode::Read, &sql, &args, |found| row(found.need(2)?, found))
+    }
+
+    /// What a table of pairs says of items.
+    fn neighbours(&self, table: &str, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
+        let _owner = self.owner();
+        let sql = format!("SELECT p.id, p.others, p.weights FROM {table} p WHERE p.id = ANY ($1)");
+        let rows = spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| {
+            let (others, weights): (Vec<i64>, Vec<f32>) = (row.need(2)?, row.need(3)?);
+            Ok((row.need(1)?, others.into_iter().zip(weights).collect()))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// The numbers that a statement gives, read as the owner: `$1` is how many, `$2` the scope's items.
+    fn ids(&self, sql: &str, n: usize, named: Option<Arg>) -> Result<Vec<i64>> {
+        let _owner = self.owner();
+        let mut args = vec![Arg::of(n as i64)];
+        args.extend(named);
+        spi::query(Mode::ReadCustom, sql, &args, |row| row.need(1))
     }
 
     /// The first `n` items in scope of a source that gives its best `m` for any `m`.
@@ -256,13 +283,55 @@ impl Store for PgStore<'_> {
     }
 
     fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
-        let _owner = self.owner();
-        let sql = format!("SELECT p.id, p.others, p.weights FROM {} p WHERE p.id = ANY ($1)", self.catalog.pairs);
-        let rows = spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| {
-            let (others, weights): (Vec<i64>, Vec<f32>) = (row.need(2)?, row.need(3)?);
-            Ok((row.need(1)?, others.into_iter().zip(weights).collect()))
-        })?;
-        Ok(rows.into_iter().collect())
+        self.neighbours(&self.catalog.pairs, items)
+    }
+
+    fn baskets(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
+        // A catalog of an earlier release has none until it is refreshed.
+        self.catalog.baskets.as_ref().map_or(Ok(HashMap::new()), |table| self.neighbours(table, items))
+    }
+
+    fn own_words(&self, item: i64, n: usize) -> Result<Bm25> {
+        aside::own_words(self, item, n)
+    }
+
+    fn namings(&self, items: &[i64]) -> Result<HashMap<i64, Naming>> {
+        aside::namings(self, items)
+    }
+
+    fn values(&self, items: &[i64], columns: &[String]) -> Result<HashMap<i64, Vec<Option<String>>>> {
+        aside::values(self, items, columns)
+    }
+
+    fn newest(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let (condition, named) = Self::named(scope, 2);
+        let sql =
+            format!("SELECT c.id FROM {} c WHERE {condition} ORDER BY c.id DESC LIMIT $1", self.catalog.companion);
+        self.filtered(n, scope, |m| self.ids(&sql, m, named))
+    }
+
+    fn segment(&self, column: &str, value: &str) -> Result<Vec<(i64, f32)>> {
+        aside::segment(self, column, value)
+    }
+
+    fn trends(&self, hours: f64) -> Result<Vec<Trend>> {
+        aside::trends(self, hours)
+    }
+
+    fn passing(&self, filter: &Filter, among: &[i64]) -> Result<Vec<i64>> {
+        rules::passing(self, filter, among)
+    }
+
+    fn matching(&self, filter: &Filter, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        rules::matching(self, filter, n, scope)
+    }
+
+    fn records(&self, items: &[i64]) -> Result<HashMap<i64, Record>> {
+        rules::records(self, items)
+    }
+
+    fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        aside::category(self, items, n, scope)
     }
 
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
@@ -316,18 +385,20 @@ impl Store for PgStore<'_> {
     }
 
     fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        let (condition, named) = Self::named(scope, 2);
+        let (c, s) = (&self.catalog.companion, &self.catalog.stats);
+        if let Scope::Only(_) = scope {
+            let (condition, named) = Self::named(scope, 2);
+            let sql = format!(
+                "SELECT c.id FROM {c} c JOIN {s} s ON s.id = c.id WHERE s.popularity > 0 AND {condition}
+                 ORDER BY s.popularity DESC, c.id LIMIT $1"
+            );
+            return self.ids(&sql, n, named);
+        }
         let sql = format!(
-            "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id WHERE {condition}
-             ORDER BY COALESCE(s.popularity, 0) DESC, c.id LIMIT $1",
-            self.catalog.companion, self.catalog.stats
+            "SELECT s.id FROM {s} s WHERE s.id > 0 AND s.popularity > 0 AND EXISTS (SELECT FROM {c} c WHERE c.id = s.id)
+             ORDER BY s.popularity DESC, s.id LIMIT $1"
         );
-        self.filtered(n, scope, |m| {
-            let _owner = self.owner();
-            let mut args = vec![Arg::of(m as i64)];
-            args.extend(named);
-            spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
-        })
+        self.filtered(n, scope, |m| self.ids(&sql, m, None))
     }
 
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>> {

@@ -69,11 +69,16 @@ impl TsVector {
         None
     }
 
+    /// Each of its words with how often it stands in it, by weight label: `[D, C, B, A]`.
+    pub fn words(&self) -> impl Iterator<Item = (&[u8], [u32; 4])> {
+        (0..self.count()).map(|index| (self.entry(index).0, self.occurrences(index)))
+    }
+
     /// How many words it holds, by weight label: `[D, C, B, A]`.
     pub fn lengths(&self) -> [u32; 4] {
         let mut sum = [0; 4];
-        for index in 0..self.count() {
-            for (total, here) in sum.iter_mut().zip(self.occurrences(index)) {
+        for (_, occurrences) in self.words() {
+            for (total, here) in sum.iter_mut().zip(occurrences) {
                 *total += here;
             }
         }

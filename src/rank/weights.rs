@@ -31,6 +31,40 @@ pub const SHOPPER: shopper::Settings = shopper::Settings { temperature: 0.15, co
 pub const PAIRS: together::Settings =
     together::Settings { window: 200, shrink: 10.0, keep: 400, min_shoppers: 1, most: 8_000_000 };
 
+/// How pairs within baskets are counted.
+pub const BASKETS: together::Settings =
+    together::Settings { window: 200, shrink: 5.0, keep: 200, min_shoppers: 1, most: 8_000_000 };
+/// A basket counts half after so many days: what goes together changes with the season.
+pub const BASKET_DAYS: f64 = 60.0;
+/// Events of a shopper further apart than this many seconds are two baskets, where no session says.
+pub const BASKET_GAP: f64 = 3600.0;
+
+/// In `bought_together`: half of the strength of `together` is reached at this sum of pair weights.
+pub const BASKET_HALF: f64 = 0.2;
+/// In `bought_together`: what is popular and what the shopper likes decide among what goes together alike.
+pub const BASKET: [(Dimension, f64); 4] =
+    [(Dimension::Together, 2.0), (Dimension::Popularity, 0.25), (Dimension::Taste, 0.25), (Dimension::Session, 0.125)];
+/// In `similar`: what it says and is comes first, then what the same shoppers take, then who asks.
+pub const SIMILAR: [(Dimension, f64); 5] = [
+    (Dimension::Relevance, 1.0),
+    (Dimension::Together, 1.0),
+    (Dimension::Popularity, 0.25),
+    (Dimension::Taste, 0.25),
+    (Dimension::Session, 0.125),
+];
+/// In the relevance of `similar`: the cosine of the two vectors.
+pub const SIMILAR_DENSE: f64 = 3.0;
+/// In the relevance of `similar`: the share of the item's telling words, by idf, that the other holds.
+pub const SIMILAR_COVERED: f64 = 1.0;
+/// Words of an item that are looked for in others: its rarest.
+pub const SIMILAR_WORDS: usize = 16;
+/// In `similar` and `bought_together`: of the item's category, where that is all there is to say. More than popularity has.
+pub const SAME_CATEGORY: f64 = 0.5;
+/// For somebody unknown: the weight of what the shoppers of the same segment take, in the part `context`.
+pub const SEGMENT: f64 = 1.0;
+/// Items of a category, a segment, or new ones, that stand in where nothing else is known.
+pub const FALLBACK_CAP: usize = 200;
+
 /// Candidates that the dense source brings.
 pub const DENSE_CAP: usize = 100;
 /// Candidates that the history brings to a search.

@@ -1,13 +1,15 @@
 //! An in-memory shop: the port's plain twin, for tests of the engine without a server.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use pg_persona::catalog::filter::Filter;
 use pg_persona::error::Result;
 use pg_persona::event::{Event, Kind};
 use pg_persona::linear::dot;
 use pg_persona::rank::weights;
 use pg_persona::retrieve::lexical::{self, Bm25, Term};
 use pg_persona::retrieve::together::Pairs;
-use pg_persona::store::{Item, Scope, Store, Whole};
+use pg_persona::retrieve::variant::Naming;
+use pg_persona::store::{Item, Record, Scope, Store, Trend, Whole};
 use std::collections::{BTreeMap, HashMap};
 
 /// An item of the shop.
@@ -23,7 +25,18 @@ pub struct Shop {
     /// By shopper, oldest first.
     pub events: BTreeMap<String, Vec<Event>>,
     pairs: HashMap<i64, Vec<(i64, f32)>>,
+    baskets: HashMap<i64, Vec<(i64, f32)>>,
     popularity: HashMap<i64, f64>,
+    /// Columns of the items, by name.
+    pub columns: HashMap<String, Vec<Option<String>>>,
+    /// What the shoppers of a context take, by column and value.
+    pub segments: HashMap<(String, String), Vec<(i64, f32)>>,
+    /// Events by age.
+    pub trends: Vec<Trend>,
+    /// What exploration knows.
+    pub records: HashMap<i64, Record>,
+    /// The column that is the category.
+    pub category: Option<String>,
 }
 
 fn lexemes(text: &str) -> Vec<String> {
@@ -52,11 +65,23 @@ impl Shop {
                 *self.popularity.entry(event.item).or_default() += event.weight;
             }
         }
+        let mut baskets = Pairs::new(weights::BASKETS);
+        for events in self.events.values() {
+            baskets.next_shopper();
+            for basket in events.chunk_by(|a, b| a.at == b.at) {
+                baskets.add_basket(&basket.iter().map(|e| e.item).collect::<Vec<_>>(), 1.0);
+            }
+        }
+        self.baskets = baskets.finish(&pg_persona::control::Free).unwrap().into_iter().collect();
         self.pairs = pairs.finish(&pg_persona::control::Free).unwrap().into_iter().collect();
     }
 
     pub fn ids(&self) -> Vec<i64> {
         (1..=self.products.len() as i64).collect()
+    }
+
+    fn known<'a>(&'a self, items: &'a [i64]) -> impl Iterator<Item = i64> + 'a {
+        items.iter().copied().filter(|id| (1..=self.products.len() as i64).contains(id))
     }
 
     fn product(&self, id: i64) -> &Product {
@@ -112,11 +137,82 @@ impl Store for Shop {
     }
 
     fn vectors(&self, items: &[i64]) -> Result<HashMap<i64, Vec<f32>>> {
-        Ok(items.iter().map(|id| (*id, self.product(*id).vector.clone())).collect())
+        Ok(self.known(items).map(|id| (id, self.product(id).vector.clone())).collect())
     }
 
     fn pairs(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
         Ok(items.iter().filter_map(|id| Some((*id, self.pairs.get(id)?.clone()))).collect())
+    }
+
+    fn baskets(&self, items: &[i64]) -> Result<HashMap<i64, Vec<(i64, f32)>>> {
+        Ok(items.iter().filter_map(|id| Some((*id, self.baskets.get(id)?.clone()))).collect())
+    }
+
+    fn own_words(&self, item: i64, n: usize) -> Result<Bm25> {
+        let mut words = self.words(&self.product(item).title)?;
+        words.terms.sort_by(|a, b| b.idf.total_cmp(&a.idf).then_with(|| a.lexeme.cmp(&b.lexeme)));
+        words.terms.truncate(n);
+        Ok(words)
+    }
+
+    fn namings(&self, items: &[i64]) -> Result<HashMap<i64, Naming>> {
+        let attributes = |id: i64| {
+            let values = self.columns.values().filter_map(|column| column[id as usize - 1].as_deref());
+            values.flat_map(lexemes).collect()
+        };
+        let naming = |id: i64| Naming {
+            title: lexemes(&self.product(id).title).into_iter().collect(),
+            attributes: attributes(id),
+        };
+        Ok(self.known(items).map(|id| (id, naming(id))).collect())
+    }
+
+    fn values(&self, items: &[i64], columns: &[String]) -> Result<HashMap<i64, Vec<Option<String>>>> {
+        let of = |id: i64| columns.iter().map(|name| self.columns[name][id as usize - 1].clone()).collect();
+        Ok(self.known(items).map(|id| (id, of(id))).collect())
+    }
+
+    fn newest(&self, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        Ok(self.best(n, scope, |id| Some(id as f64)))
+    }
+
+    fn category(&self, items: &[i64], n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let Some(name) = &self.category else { return Ok(Vec::new()) };
+        let of = |id: i64| self.columns[name][id as usize - 1].as_ref();
+        let wanted: Vec<&String> = self.known(items).filter_map(of).collect();
+        let popularity = |id: i64| self.popularity.get(&id).copied().unwrap_or_default();
+        Ok(self.best(n, scope, |id| of(id).is_some_and(|c| wanted.contains(&c)).then(|| popularity(id))))
+    }
+
+    fn segment(&self, column: &str, value: &str) -> Result<Vec<(i64, f32)>> {
+        Ok(self.segments.get(&(column.to_owned(), value.to_owned())).cloned().unwrap_or_default())
+    }
+
+    fn trends(&self, _hours: f64) -> Result<Vec<Trend>> {
+        Ok(self.trends.clone())
+    }
+
+    fn passing(&self, filter: &Filter, among: &[i64]) -> Result<Vec<i64>> {
+        let passes = |id: i64| {
+            filter.conditions.iter().all(|condition| {
+                let value = self.columns[&condition.column][id as usize - 1].as_deref();
+                match &condition.value {
+                    serde_json::Value::Array(any) => any.iter().any(|v| v.as_str() == value),
+                    one => one.as_str() == value,
+                }
+            })
+        };
+        Ok(self.known(among).filter(|id| passes(*id)).collect())
+    }
+
+    fn matching(&self, filter: &Filter, n: usize, scope: &Scope) -> Result<Vec<i64>> {
+        let mut found = self.within(&self.passing(filter, &self.ids())?, scope)?;
+        found.truncate(n);
+        Ok(found)
+    }
+
+    fn records(&self, items: &[i64]) -> Result<HashMap<i64, Record>> {
+        Ok(items.iter().filter_map(|id| Some((*id, *self.records.get(id)?))).collect())
     }
 
     fn lexical(&self, words: &Bm25, _prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {

@@ -32,6 +32,11 @@ impl Batch {
         self.ids.len()
     }
 
+    /// How many texts.
+    pub(crate) fn texts(&self) -> usize {
+        self.ends.len()
+    }
+
     fn start(&self, text: usize) -> usize {
         text.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0)
     }

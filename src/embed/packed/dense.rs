@@ -1,5 +1,7 @@
 //! A linear layer in floats: `x Wᵀ + b`, the weights packed once into column panels.
 
+use std::sync::Arc;
+
 use super::buffer::Buffer;
 use super::simd::{Kernels, Tile, UNIT, padded};
 
@@ -10,12 +12,24 @@ const NEAR: usize = 16 << 10;
 
 /// Weights `[out, in]` as panels `[out / 64][in][64]`, so that a tile reads them straight from end to end. The last panel
 /// is as narrow as whole units of 16 allow.
+///
+/// A clone shares the panels. One whose weights were changed ([`Dense::changed`]) holds copies of the panels that differ,
+/// so that a fine-tuned model costs a backend what it changed and no more.
+#[derive(Clone)]
 pub(crate) struct Dense {
     inputs: usize,
     /// Columns of the result, padding included.
     columns: usize,
+    panels: Arc<Buffer<f32>>,
+    bias: Arc<Buffer<f32>>,
+    own: Option<Arc<Own>>,
+}
+
+/// Panels that stand in for those of the base.
+struct Own {
+    /// For each panel of the base, where its stand-in begins.
+    places: Vec<Option<usize>>,
     panels: Buffer<f32>,
-    bias: Buffer<f32>,
 }
 
 impl Dense {
@@ -32,7 +46,60 @@ impl Dense {
                 panel[i * width + o - first] = *w;
             }
         }
-        Self { inputs, columns, panels, bias: Buffer::padded(bias, columns) }
+        Self { inputs, columns, panels: Arc::new(panels), bias: Arc::new(Buffer::padded(bias, columns)), own: None }
+    }
+
+    /// The weights, row-major `[columns, inputs]`, and the bias.
+    pub(crate) fn unpack(&self) -> (Vec<f32>, Vec<f32>) {
+        let mut weight = vec![0.0; self.columns * self.inputs];
+        for first in (0..self.columns).step_by(PANEL) {
+            let width = PANEL.min(self.columns - first);
+            for (i, row) in self.panel(first, width).chunks_exact(width).enumerate() {
+                for (o, w) in row.iter().enumerate() {
+                    weight[(first + o) * self.inputs + i] = *w;
+                }
+            }
+        }
+        (weight, self.bias.to_vec())
+    }
+
+    /// The same layer with other weights, `[columns, inputs]`, and another bias, `[columns]`: panels that are as before
+    /// are shared.
+    pub(crate) fn changed(&self, weight: &[f32], bias: &[f32]) -> Self {
+        let new = Self::pack(weight, bias, self.inputs);
+        let mut places = Vec::new();
+        let mut kept = Vec::new();
+        for first in (0..self.columns).step_by(PANEL) {
+            let width = PANEL.min(self.columns - first);
+            let panel = new.panel(first, width);
+            // Against the base's own panels, which are the ones that are shared.
+            let differs = panel != &self.panels[first * self.inputs..][..width * self.inputs];
+            places.push(differs.then_some(kept.len()));
+            if differs {
+                kept.extend_from_slice(panel);
+            }
+        }
+        let own = (!kept.is_empty()).then(|| Arc::new(Own { places, panels: Buffer::padded(&kept, 0) }));
+        Self { inputs: self.inputs, columns: self.columns, panels: self.panels.clone(), bias: new.bias, own }
+    }
+
+    /// Numbers in a row that goes in.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The panel whose first column is `first`.
+    fn panel(&self, first: usize, width: usize) -> &[f32] {
+        let size = width * self.inputs;
+        match self.own.as_ref().and_then(|own| Some((own, (*own.places.get(first / PANEL)?)?))) {
+            Some((own, at)) => &own.panels[at..at + size],
+            None => &self.panels[first * self.inputs..][..size],
+        }
+    }
+
+    /// Bytes that are this layer's alone, beyond its base's.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| own.panels.bytes() + self.bias.bytes())
     }
 
     /// Numbers in a row of the result.
@@ -62,7 +129,7 @@ impl Dense {
         let out = &mut out[..rows * self.columns];
         for first in (0..self.columns).step_by(PANEL) {
             let width = PANEL.min(self.columns - first);
-            let panel = &self.panels[first * self.inputs..][..width * self.inputs];
+            let panel = self.panel(first, width);
             let count = rows.div_ceil(kernels.rows);
             for (i, (row, height)) in blocks(rows, kernels.rows).enumerate() {
                 let (next, next_step) = ahead(panel, self.inputs, i, count, NEAR);

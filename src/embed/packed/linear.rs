@@ -1,5 +1,7 @@
 //! A linear layer in the precision it was packed for.
 
+use std::sync::Arc;
+
 use super::bytes::{Bytes, Quantized};
 use super::dense::Dense;
 use super::simd::Kernels;
@@ -10,10 +12,11 @@ use crate::error::Result;
 /// Rows of a product between two looks at the control: at most some 10 ms of a large model.
 const ROWS: usize = 384;
 
-/// `x Wᵀ + b`.
+/// `x Wᵀ + b`. A clone shares the weights.
+#[derive(Clone)]
 pub(crate) enum Linear {
     Float(Dense),
-    Byte(Bytes),
+    Byte(Arc<Bytes>),
 }
 
 impl Linear {
@@ -21,7 +24,7 @@ impl Linear {
     pub(crate) fn pack(weight: &[f32], bias: &[f32], inputs: usize, precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::Float(Dense::pack(weight, bias, inputs)),
-            Precision::Int8 => Self::Byte(Bytes::pack(weight, bias, inputs)),
+            Precision::Int8 => Self::Byte(Arc::new(Bytes::pack(weight, bias, inputs))),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Weights by their upstream names into the packed model.
 
+use std::sync::Arc;
+
 use super::attention::Heads;
 use super::buffer::Buffer;
 use super::linear::Linear;
@@ -49,8 +51,8 @@ impl Reader<'_> {
         let old = self.tensors.has(&format!("{}{name}.gamma", self.prefix));
         let (scale, shift) = if old { ("gamma", "beta") } else { ("weight", "bias") };
         Ok(Norm {
-            scale: self.get(&format!("{name}.{scale}"), &hidden)?,
-            shift: if bias { self.get(&format!("{name}.{shift}"), &hidden)? } else { Buffer::default() },
+            scale: Arc::new(self.get(&format!("{name}.{scale}"), &hidden)?),
+            shift: Arc::new(if bias { self.get(&format!("{name}.{shift}"), &hidden)? } else { Buffer::default() }),
         })
     }
 
@@ -101,6 +103,7 @@ impl Reader<'_> {
             up: self.packed(&self.linear(&at("intermediate.dense"), wide, hidden, true)?, hidden),
             down: self.packed(&self.linear(&at("output.dense"), hidden, wide, true)?, wide),
             after: Some(self.norm(&at("output.LayerNorm"), true)?),
+            neck: None,
             window: None,
             turn: None,
         })
@@ -119,6 +122,7 @@ impl Reader<'_> {
             up: self.packed(&self.linear(&at("ffn.lin1"), wide, hidden, true)?, hidden),
             down: self.packed(&self.linear(&at("ffn.lin2"), hidden, wide, true)?, wide),
             after: Some(self.norm(&at("output_layer_norm"), true)?),
+            neck: None,
             window: None,
             turn: None,
         })
@@ -141,6 +145,7 @@ impl Reader<'_> {
             up: self.packed(&self.linear(&at("mlp.Wi"), 2 * wide, hidden, rotary.mlp_bias)?, hidden),
             down: self.packed(&self.linear(&at("mlp.Wo"), hidden, wide, rotary.mlp_bias)?, wide),
             after: None,
+            neck: None,
             window,
             turn: Some(usize::from(window.is_some())),
         })
@@ -236,12 +241,12 @@ impl Model {
             head_size,
             eps: config.eps,
             activation: config.activation,
-            words,
-            positions,
-            second,
+            words: Arc::new(words),
+            positions: Arc::new(positions),
+            second: Arc::new(second),
             norm,
             layers,
-            turns,
+            turns: Arc::new(turns),
             last,
         })
     }

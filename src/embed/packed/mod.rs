@@ -15,21 +15,24 @@ mod batch;
 mod buffer;
 mod bytes;
 mod dense;
+pub mod gradient;
 mod linear;
 mod load;
 mod simd;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
 use attention::{Heads, attend};
-pub(super) use batch::Batch;
+pub(crate) use batch::Batch;
 use buffer::Buffer;
 use bytes::Quantized;
 use linear::Linear;
 use simd::Kernels;
 
+use super::Precision;
 use super::network::Activation;
 
 /// Whether this CPU multiplies bytes faster than floats.
@@ -38,11 +41,13 @@ pub(super) fn has_fast_int8() -> bool {
 }
 
 /// Scale and shift of a layer norm; the shift may be absent.
+#[derive(Clone)]
 struct Norm {
-    scale: Buffer<f32>,
-    shift: Buffer<f32>,
+    scale: Arc<Buffer<f32>>,
+    shift: Arc<Buffer<f32>>,
 }
 
+#[derive(Clone)]
 struct Layer {
     /// Before the attention; ModernBERT's alone, and not in its first layer.
     before: Option<Norm>,
@@ -54,6 +59,8 @@ struct Layer {
     down: Linear,
     /// After the feed-forward part is added; ModernBERT has none.
     after: Option<Norm>,
+    /// A bottleneck behind the feed-forward part, where one was trained.
+    neck: Option<Arc<[Linear; 2]>>,
     window: Option<usize>,
     /// Which of the rotary tables turns queries and keys.
     turn: Option<usize>,
@@ -66,8 +73,9 @@ struct Turn {
     sin: Buffer<f32>,
 }
 
-/// A loaded network.
-pub(super) struct Model {
+/// A loaded network. A clone shares all weights.
+#[derive(Clone)]
+pub(crate) struct Model {
     kernels: &'static Kernels,
     hidden: usize,
     /// Width of the feed-forward part.
@@ -76,20 +84,20 @@ pub(super) struct Model {
     head_size: usize,
     eps: f32,
     activation: Activation,
-    words: Buffer<f32>,
+    words: Arc<Buffer<f32>>,
     /// Empty where positions are rotary. Type 0 is added already.
-    positions: Buffer<f32>,
+    positions: Arc<Buffer<f32>>,
     /// What type 1 adds to type 0; empty where there is one type.
-    second: Buffer<f32>,
+    second: Arc<Buffer<f32>>,
     norm: Norm,
     layers: Vec<Layer>,
-    turns: Vec<Turn>,
+    turns: Arc<Vec<Turn>>,
     last: Option<Norm>,
 }
 
 /// What a forward pass works in; grown once, then kept.
 #[derive(Default)]
-pub(super) struct Work {
+pub(crate) struct Work {
     x: Buffer<f32>,
     y: Buffer<f32>,
     wide: Buffer<f32>,
@@ -107,6 +115,46 @@ impl Work {
 }
 
 impl Model {
+    /// This model in bytes: what it has of its own is packed anew, the rest is that of `base`, which is in bytes.
+    pub(super) fn in_bytes(&self, base: &Model) -> Model {
+        let mut model = self.clone();
+        let bytes = |mine: &mut Linear, base: Option<&Linear>| {
+            let Linear::Float(dense) = &*mine else { return };
+            *mine = match base {
+                Some(base) if dense.own_bytes() == 0 => base.clone(),
+                _ => {
+                    let (weight, bias) = dense.unpack();
+                    Linear::pack(&weight, &bias, dense.inputs(), Precision::Int8)
+                }
+            };
+        };
+        for (layer, base) in model.layers.iter_mut().zip(&base.layers) {
+            bytes(&mut layer.qkv, Some(&base.qkv));
+            bytes(&mut layer.out, Some(&base.out));
+            bytes(&mut layer.up, Some(&base.up));
+            bytes(&mut layer.down, Some(&base.down));
+            if let Some(neck) = &layer.neck {
+                let [mut down, mut up] = neck.as_ref().clone();
+                bytes(&mut down, None);
+                bytes(&mut up, None);
+                layer.neck = Some(Arc::new([down, up]));
+            }
+        }
+        (model.words, model.positions, model.second) =
+            (base.words.clone(), base.positions.clone(), base.second.clone());
+        model
+    }
+
+    /// Bytes that are this model's alone, beyond the base's that it was changed from.
+    pub(super) fn own_bytes(&self) -> usize {
+        let of = |linear: &Linear| match linear {
+            Linear::Float(dense) => dense.own_bytes(),
+            Linear::Byte(bytes) => bytes.bytes(),
+        };
+        let layers = self.layers.iter();
+        layers.map(|l| [&l.qkv, &l.out, &l.up, &l.down].into_iter().map(of).sum::<usize>()).sum()
+    }
+
     /// Distance between two rows of [`Work::hidden`].
     pub(super) fn stride(&self) -> usize {
         self.hidden
@@ -125,6 +173,25 @@ impl Model {
         work: &mut Work,
         control: &dyn Control,
     ) -> Result<()> {
+        self.forward_to(self.layers.len(), batch, texts.clone(), work, control)?;
+        let (rows, hidden) = (batch.tokens(texts).0.len(), self.hidden);
+        if let Some(last) = &self.last {
+            for row in work.x[..rows * hidden].chunks_exact_mut(hidden) {
+                self.kernels.norm(row, &[], &last.scale, &last.shift, self.eps);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same as far as layer `end`, without the norm that follows the last.
+    fn forward_to(
+        &self,
+        end: usize,
+        batch: &Batch,
+        texts: Range<usize>,
+        work: &mut Work,
+        control: &dyn Control,
+    ) -> Result<()> {
         let (ids, types) = batch.tokens(texts.clone());
         let (rows, hidden) = (ids.len(), self.hidden);
         let across = self.layers.iter().map(|l| l.qkv.columns().max(l.up.columns())).max().unwrap_or(0);
@@ -137,13 +204,8 @@ impl Model {
                 self.embed(ids[row], types[row], position, &mut work.x[row * hidden..][..hidden])?;
             }
         }
-        for layer in &self.layers {
+        for layer in self.layers.iter().take(end) {
             self.layer(layer, batch, texts.clone(), rows, work, control)?;
-        }
-        if let Some(last) = &self.last {
-            for row in work.x[..rows * hidden].chunks_exact_mut(hidden) {
-                self.kernels.norm(row, &[], &last.scale, &last.shift, self.eps);
-            }
         }
         Ok(())
     }
@@ -224,6 +286,14 @@ impl Model {
                 .apply(kernels, x, hidden, rows, &mut work.bytes, &mut work.wide, control, |run| self.activate(run))?,
         }
         layer.down.apply(kernels, &work.wide, layer.up.columns(), rows, &mut work.bytes, &mut work.y, control, none)?;
+        if let Some([down, up]) = layer.neck.as_deref() {
+            let stride = simd::padded(hidden);
+            let bend = |run: &mut [f32]| kernels.relu(run);
+            down.apply(kernels, &work.y, stride, rows, &mut work.bytes, &mut work.wide, control, bend)?;
+            work.context.room(rows * stride);
+            up.apply(kernels, &work.wide, down.columns(), rows, &mut work.bytes, &mut work.context, control, none)?;
+            kernels.add(&mut work.y[..rows * stride], &work.context[..rows * stride]);
+        }
         self.add(layer.after.as_ref(), rows, work);
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::super::identity::{self, Acting};
 use super::super::spi::{self, Arg, Mode};
 use super::super::{catalog, session, vector};
 use crate::catalog::companion::name;
-use crate::catalog::options::from_object;
+use crate::catalog::options::{Exclude, from_object};
 use crate::error::{Error, Result};
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -23,6 +23,8 @@ struct Options {
     text_search: Option<String>,
     /// Fewest shoppers of a pair that is kept; default: 5 where row-level security guards the events, else 1.
     min_shoppers: Option<u32>,
+    /// What recommendations leave out of a shopper's past: `seen` (default), `owned`, `nothing`.
+    exclude: Exclude,
 }
 
 /// What an item relation is.
@@ -184,11 +186,30 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
         drop_companions(known)?;
         return create_fresh(&items, wanted, title, &body, &attributes, key, &model, dimension, &text_search);
     }
-    if before.is_some() {
-        write_row(&items, wanted, title, &body, &attributes, &key.name, &model, dimension, &text_search, None)?;
+    if let Some(known) = &before {
+        // Searches go on with the model that the vectors are of, until all of another's are there.
+        let (now, later) = if model != known.model && has_vectors(known)? {
+            (known.model.as_str(), Some(model.as_str()))
+        } else {
+            (model.as_str(), None)
+        };
+        write_row(&items, wanted, title, &body, &attributes, &key.name, now, dimension, &text_search, None)?;
+        let _owner = Acting::as_owner(identity::extension_owner()?);
+        spi::run("UPDATE persona.catalog SET wanted = $2 WHERE items = $1", &[Arg::of(oid), Arg::of(later)])?;
+        drop(_owner);
+        if let Some(later) = later {
+            pgrx::notice!("{} changes to model \"{later}\" at its next refresh", known.name);
+        }
         return fill(oid, true);
     }
     create_fresh(&items, wanted, title, &body, &attributes, key, &model, dimension, &text_search)
+}
+
+/// Whether a catalog has vectors that searches go by.
+fn has_vectors(catalog: &catalog::Catalog) -> Result<bool> {
+    let _owner = Acting::as_owner(catalog.owner());
+    let sql = format!("SELECT 1 FROM {} c WHERE c.embedding IS NOT NULL LIMIT 1", catalog.companion);
+    Ok(spi::first(Mode::Write, &sql, &[], |_| Ok(()))?.is_some())
 }
 
 fn has_equality(key: &Column) -> Result<bool> {
@@ -256,6 +277,8 @@ pub fn complete(catalog: Rc<catalog::Catalog>) -> Result<Rc<catalog::Catalog>> {
         ("queries", &catalog.queries),
         ("baskets", &catalog.baskets),
         ("learned", &catalog.learned),
+        ("segments", &catalog.segments),
+        ("incoming", &catalog.incoming),
     ];
     let is_missing = |column: &str| there.iter().any(|(name, table)| *name == column && table.is_none());
     let missing: Vec<(&str, &str)> = TABLES.into_iter().filter(|(column, _)| is_missing(column)).collect();

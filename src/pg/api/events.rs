@@ -59,9 +59,22 @@ fn add(items: pg_sys::Oid, events: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     let user_id = needed(&wanted.user_id, "user_id")?;
     let item_id = needed(&wanted.item_id, "item_id")?;
     let at = needed(&wanted.at, "at")?;
-    if let Some(key) = wanted.options.as_object().and_then(|o| o.keys().find(|k| *k != "kinds")) {
-        return Err(Error::UnknownKey { place: "options".into(), key: key.clone(), known: vec!["kinds".into()] });
+    const KNOWN: [&str; 2] = ["kinds", "propensity"];
+    if let Some(key) = wanted.options.as_object().and_then(|o| o.keys().find(|k| !KNOWN.contains(&k.as_str()))) {
+        let known = KNOWN.map(str::to_owned).to_vec();
+        return Err(Error::UnknownKey { place: "options".into(), key: key.clone(), known });
     }
+    let propensity = match wanted.options.get("propensity") {
+        None | Some(serde_json::Value::Null) => None,
+        Some(serde_json::Value::String(name)) => Some(name.clone()),
+        Some(_) => {
+            return Err(Error::InvalidValue {
+                place: "options".into(),
+                key: "propensity".into(),
+                reason: "it is the name of a column".into(),
+            });
+        }
+    };
     Kinds::read(&wanted.options)?;
     column(&all, &shown, &user_id)?;
     check_item(&catalog, column(&all, &shown, &item_id)?, &shown)?;
@@ -73,7 +86,7 @@ fn add(items: pg_sys::Oid, events: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     )?;
     let numbers =
         [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID, pg_sys::NUMERICOID, pg_sys::FLOAT4OID, pg_sys::FLOAT8OID];
-    for name in [&wanted.position, &wanted.dwell_ms].into_iter().flatten() {
+    for name in [&wanted.position, &wanted.dwell_ms, &propensity].into_iter().flatten() {
         check_type(column(&all, &shown, name)?, &shown, &numbers, "a number is needed")?;
     }
     let context = wanted.context.clone().unwrap_or_default();

@@ -1,16 +1,22 @@
 //! What search and recommend share: reading a call, ranking, and the caller's rows for what was ranked.
 
+use super::super::history::timestamp;
 use super::super::identity;
 use super::super::interrupt::Backend;
 use super::super::spi::{self, Arg, Mode};
-use super::super::store::PgStore;
+use super::super::store::{self, PgStore, aside};
 use super::super::{catalog, companion, session};
+use crate::arrange::Arrangement;
 use crate::catalog::filter::Filter;
-use crate::catalog::options::SearchOptions;
+use crate::catalog::options::{Exclude, Key, SearchOptions};
+use crate::catalog::rule::{Occasion, Rule, Surface};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::parts::Parts;
-use crate::search::{self, Question, Request};
+use crate::random::Random;
+use crate::recommend;
+use crate::search::{self, Question, Ranked, Request};
+use crate::store::Scope;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, FromDatum, JsonB};
 use serde_json::{Map, Value};
@@ -22,6 +28,8 @@ pub struct Context {
     pub at: Option<f64>,
     /// The session that is being served.
     pub session: Option<String>,
+    /// All of it, as it was passed.
+    pub given: Map<String, Value>,
 }
 
 impl Context {
@@ -33,7 +41,7 @@ impl Context {
             Some(Value::Object(map)) => map,
             Some(_) => return Err(Error::Options { place: "context".into(), reason: "it has to be an object".into() }),
         };
-        let mut known = vec!["at".to_owned(), "session".to_owned()];
+        let mut known = vec!["at".to_owned(), "session".to_owned(), "segment".to_owned()];
         known.extend(catalog.events.iter().flat_map(|e| e.context.iter().cloned()));
         if let Some(key) = map.keys().find(|key| !known.contains(key)) {
             return Err(Error::UnknownKey { place: "context".into(), key: key.clone(), known });
@@ -53,7 +61,7 @@ impl Context {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         });
-        Ok(Context { at, session })
+        Ok(Context { at, session, given: map.clone() })
     }
 }
 
@@ -82,8 +90,123 @@ pub struct Found<T> {
     pub source: String,
 }
 
+/// What a list begins at.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    /// The query; without one, as in browsing, the shopper.
+    Query,
+    /// The shopper.
+    Shopper,
+    /// An item, for what is like it.
+    Similar(Anchor<'a>),
+    /// An item, for what goes with it in one basket.
+    Basket(Anchor<'a>),
+    /// Of late: so many hours.
+    Trending(f64),
+}
+
+impl Start<'_> {
+    /// The list that rules may ask for.
+    fn surface(self, request: &Request) -> Surface {
+        match self {
+            Start::Query if request.query.is_none() => Surface::Recommend,
+            Start::Shopper => Surface::Recommend,
+            Start::Query => Surface::Search,
+            Start::Similar(_) => Surface::Similar,
+            Start::Basket(_) => Surface::BoughtTogether,
+            Start::Trending(_) => Surface::Trending,
+        }
+    }
+}
+
+/// For somebody unknown without a query: the context columns that the call gives, with their values.
+pub fn segments(catalog: &catalog::Catalog, request: &Request, context: &Context) -> Vec<(String, String)> {
+    if request.query.is_some_and(|query| !query.trim().is_empty()) {
+        return Vec::new();
+    }
+    let mut columns: Vec<&String> = catalog.events.iter().flat_map(|e| &e.context).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let value = |column: &&String| match context.given.get(column.as_str()) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+    };
+    columns.into_iter().filter_map(|column| Some((column.clone(), value(&column)?))).collect()
+}
+
+/// What was taken before is not recommended again, as far as the catalog says, unless the call does.
+fn recommending(mut options: SearchOptions, call: &Call, catalog: &catalog::Catalog) -> SearchOptions {
+    let says = |key: &str| call.options.as_ref().is_some_and(|given| given.0.get(key).is_some());
+    if !says("exclude_seen") && !says("exclude_owned") {
+        options.exclude_seen = catalog.exclude == Exclude::Seen;
+        options.exclude_owned = catalog.exclude == Exclude::Owned;
+    }
+    options
+}
+
+/// The rules that apply to a call.
+pub fn rules(
+    store: &PgStore,
+    catalog: &catalog::Catalog,
+    request: &Request,
+    question: &Question,
+    filter: &Filter,
+    surface: Surface,
+    context: &Context,
+) -> Result<Vec<Rule>> {
+    let at = request.at.map(timestamp).transpose()?;
+    let mut rules = store::rules::rules(store, request.query, question.words(), at)?;
+    if !rules.is_empty() {
+        let named = |column: &Option<String>| Occasion::named(filter, column.as_deref());
+        let (brands, categories) = (named(&catalog.brand), named(&catalog.category));
+        let occasion = Occasion { surface, context: context.given.clone(), brands, categories };
+        rules.retain(|rule| rule.applies(&occasion));
+    }
+    Ok(rules)
+}
+
+/// What chance begins with: the caller's seed, else the session's, else this statement's.
+fn seed(request: &Request) -> u64 {
+    let given = request.options.seed.map(|seed| seed as u64);
+    given.unwrap_or_else(|| {
+        // SAFETY: plain backend state.
+        let moment = unsafe { pg_sys::GetCurrentStatementStartTimestamp() } as u64;
+        let moment = if request.session.is_some() { 0 } else { moment ^ (u64::from(std::process::id()) << 40) };
+        let who = [request.user_id, request.session, request.query].map(Option::unwrap_or_default).join("\n");
+        Random::named(moment, &who).bits()
+    })
+}
+
+/// How an item is named.
+#[derive(Clone, Copy)]
+pub enum Anchor<'a> {
+    /// By a row of the caller's; `None` is a NULL row.
+    Row(Option<pg_sys::Datum>),
+    /// By its key as text.
+    Id(&'a str),
+}
+
+impl Anchor<'_> {
+    /// The item's number; one that nothing is kept under where the catalog does not know it.
+    fn number(self, store: &PgStore, catalog: &catalog::Catalog) -> Result<i64> {
+        let found = match self {
+            Anchor::Row(None) => None,
+            Anchor::Row(Some(row)) => {
+                let name = column_name(&catalog.key)?;
+                // SAFETY: the door's argument is a row.
+                let key = unsafe { key_of(row, &name) };
+                key.map(|key| aside::number(store, key)).transpose()?.flatten()
+            }
+            Anchor::Id(id) => aside::numbers(store, &[Key::Text(id.to_owned())])?.pop(),
+        };
+        Ok(found.unwrap_or(-1))
+    }
+}
+
 /// The arguments that every overload has.
 pub struct Call<'a> {
+    pub start: Start<'a>,
     pub query: Option<&'a str>,
     pub user_id: Option<&'a str>,
     pub context: Option<JsonB>,
@@ -111,6 +234,7 @@ pub fn find<T>(
     let catalog = catalog::need(relation)?;
     let null = Value::Null;
     let options = SearchOptions::read(call.options.as_ref().map_or(&null, |o| &o.0))?;
+    let options = if matches!(call.start, Start::Shopper) { recommending(options, call, &catalog) } else { options };
     let filter = Filter::read(call.filter.as_ref().map_or(&null, |f| &f.0))?;
     let context = Context::read(call.context.as_ref(), &catalog)?;
     let columns = companion::columns(relation)?;
@@ -127,9 +251,22 @@ pub fn find<T>(
         options,
     };
     let control = Backend;
-    let question = Question::ask(&store, &request, vector)?;
+    let mut question = Question::ask(&store, &request, vector)?;
+    question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
     let scope = store.scope()?;
-    let ranked = search::search(&store, &request, &question, &scope, &control)?;
+    let ranked = ranked(&store, &catalog, call, &request, &question, &scope, &control)?;
+    let rules = rules(&store, &catalog, &request, &question, &filter, call.start.surface(&request), &context)?;
+    let arrangement = Arrangement {
+        store: &store,
+        request: &request,
+        question: &question,
+        scope: &scope,
+        rules: &rules,
+        brand: catalog.brand.as_deref(),
+        category: catalog.category.as_deref(),
+        seed: seed(&request),
+    };
+    let ranked = arrangement.arrange(ranked, &control)?;
     // Rows are fetched until k are there: one may have gone since its words were kept (a view's, say).
     let mut found = Vec::with_capacity(k);
     let mut rest = ranked.get(request.options.offset..).unwrap_or(&[]);
@@ -148,6 +285,53 @@ pub fn find<T>(
         }
     }
     Ok(found)
+}
+
+/// The whole ranking of what a call begins at.
+fn ranked(
+    store: &PgStore,
+    catalog: &catalog::Catalog,
+    call: &Call,
+    request: &Request,
+    question: &Question,
+    scope: &Scope,
+    control: &dyn Control,
+) -> Result<Vec<Ranked>> {
+    match call.start {
+        Start::Query | Start::Shopper => search::search(store, request, question, scope, control),
+        Start::Similar(item) => {
+            recommend::similar(store, request, question, item.number(store, catalog)?, scope, control)
+        }
+        Start::Basket(item) => {
+            let mut items = vec![item.number(store, catalog)?];
+            for other in aside::numbers(store, &request.options.basket)? {
+                if !items.contains(&other) {
+                    items.push(other);
+                }
+            }
+            recommend::bought_together(store, request, question, &items, scope, control)
+        }
+        Start::Trending(hours) => recommend::trending(store, request, question, hours, scope, control),
+    }
+}
+
+/// A column's name as C has it.
+pub fn column_name(name: &str) -> Result<std::ffi::CString> {
+    std::ffi::CString::new(name).map_err(|_| Error::Internal("a column's name holds a zero byte".into()))
+}
+
+/// The key of a row, as its header says which column is which.
+///
+/// # Safety
+/// The datum is a composite value.
+pub unsafe fn key_of(row: pg_sys::Datum, key: &std::ffi::CStr) -> Option<pg_sys::Datum> {
+    // SAFETY: a composite datum, whose header says its type; the name is one of its columns.
+    unsafe {
+        let header = pg_sys::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+        let mut null = false;
+        let key = pg_sys::GetAttributeByName(header, key.as_ptr(), &mut null);
+        (!null).then_some(key)
+    }
 }
 
 /// A typed row with its place: what the functions over a row type return.

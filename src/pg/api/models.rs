@@ -29,7 +29,7 @@ fn models() -> TableIterator<
                 m.dimension.map(|d| d as i32),
                 m.max_length.map(|d| d as i32),
                 m.precision,
-                m.loaded.then(|| "cpu".to_owned()),
+                m.device,
                 m.hash,
                 m.loaded,
                 m.bytes.map(|b| b as i64),

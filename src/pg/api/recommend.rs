@@ -1,22 +1,9 @@
 //! `persona.recommend`: what the shopper would want, without a query.
 
 use super::super::error::door;
-use super::found::{Call, named, typed};
+use super::found::{Call, Start, named, typed};
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB};
-use serde_json::{Value, json};
-
-/// What was taken before is not recommended again, unless the caller says so.
-fn options(given: Option<JsonB>) -> Option<JsonB> {
-    match given.map(|o| o.0) {
-        None | Some(Value::Null) => Some(JsonB(json!({"exclude_seen": true}))),
-        Some(Value::Object(mut map)) => {
-            map.entry("exclude_seen").or_insert(Value::Bool(true));
-            Some(JsonB(Value::Object(map)))
-        }
-        Some(other) => Some(JsonB(other)),
-    }
-}
 
 /// `persona.recommend` for a row type.
 #[pg_extern(
@@ -32,7 +19,7 @@ fn recommend_rows(
     context: Option<JsonB>,
     filter: Option<JsonB>,
     k: Option<i32>,
-    given: Option<JsonB>,
+    options: Option<JsonB>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> TableIterator<
     'static,
@@ -44,7 +31,7 @@ fn recommend_rows(
         name!(parts, JsonB),
     ),
 > {
-    door(|| typed(fcinfo, &Call { query: None, user_id, context, filter, k, options: options(given) }))
+    door(|| typed(fcinfo, &Call { start: Start::Shopper, query: None, user_id, context, filter, k, options }))
 }
 
 /// `persona.recommend` for a table's name: rows as jsonb.
@@ -56,7 +43,7 @@ fn recommend_json(
     context: Option<JsonB>,
     filter: Option<JsonB>,
     k: Option<i32>,
-    given: Option<JsonB>,
+    options: Option<JsonB>,
 ) -> TableIterator<
     'static,
     (
@@ -68,5 +55,5 @@ fn recommend_json(
         name!(parts, JsonB),
     ),
 > {
-    door(|| named(items, &Call { query: None, user_id, context, filter, k, options: options(given) }))
+    door(|| named(items, &Call { start: Start::Shopper, query: None, user_id, context, filter, k, options }))
 }

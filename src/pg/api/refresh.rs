@@ -28,10 +28,12 @@ fn refresh(
             // writer. `work` has a transaction for each step, and builds it after them, which is faster.
             refresh.step("index", Refresh::index)?,
             refresh.step("words", Refresh::words)?,
-            refresh.step("vectors", |r| r.vectors(usize::MAX))?,
+            refresh.step("vectors", Refresh::vectors_at_once)?,
             refresh.step("terms", Refresh::terms)?,
             refresh.step("stats", Refresh::stats)?,
             refresh.step("pairs", Refresh::pairs)?,
+            refresh.step("baskets", Refresh::baskets)?,
+            refresh.step("segments", Refresh::segments)?,
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
@@ -54,11 +56,15 @@ fn read(options: &JsonB) -> Result<Options> {
 #[pg_extern(name = "_work", volatile)]
 fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i32> {
     door(|| {
+        if task == "fine_tune" {
+            let _shown = Shown::new(task, source);
+            return Ok(super::tune::work(source, options)?.then_some(step + 1));
+        }
         if task != "refresh" {
             return Err(Error::InvalidValue {
                 place: "argument".into(),
                 key: "task".into(),
-                reason: "known tasks: refresh".into(),
+                reason: "known tasks: refresh, fine_tune".into(),
             });
         }
         let batch = read(&options)?.batch;
@@ -69,11 +75,14 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
         let refresh = Refresh::new(&catalog)?;
         Ok(match step {
             0 => refresh.step("words", Refresh::words).map(|_| Some(1))?,
+            1 if catalog.wanted.is_some() => Some(if refresh.incoming(batch)? > 0 { 1 } else { 2 }),
             1 => Some(if refresh.vectors(batch)? > 0 { 1 } else { 2 }),
             2 => refresh.step("index", Refresh::index).map(|_| Some(3))?,
             3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
             4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
-            _ => refresh.step("pairs", Refresh::pairs).map(|_| None)?,
+            5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
+            6 => refresh.step("baskets", Refresh::baskets).map(|_| Some(7))?,
+            _ => refresh.step("segments", Refresh::segments).map(|_| None)?,
         })
     })
 }

@@ -3,10 +3,13 @@
 use super::super::error::door;
 use super::super::store::PgStore;
 use super::super::{catalog, identity};
-use super::found::{Context, query_vector};
+use super::found::{Context, column_name, key_of, query_vector, rules, segments};
+use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
+use crate::catalog::rule::{Rule, Surface};
 use crate::error::Result;
+use crate::parts::Dimension;
 use crate::search::{Question, Request};
 use crate::store::Item;
 use pgrx::prelude::*;
@@ -23,6 +26,9 @@ struct Asked {
     /// Whether some items are hidden from the caller: then each row is asked for.
     guarded: bool,
     question: Question,
+    rules: Vec<Rule>,
+    /// The factor of the part `rules`.
+    factor: f64,
     key: std::ffi::CString,
 }
 
@@ -67,13 +73,18 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         k: 1,
         options,
     };
-    let (guarded, question) = {
+    let factor = request.options.factor(Dimension::Rules);
+    let (guarded, question, rules) = {
         let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
-        (store.is_guarded(), Question::ask(&store, &request, vector)?)
+        let mut question = Question::ask(&store, &request, vector)?;
+        question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
+        let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
+        let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
+        rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);
+        (store.is_guarded(), question, rules)
     };
-    let key = std::ffi::CString::new(catalog.key.as_str())
-        .map_err(|_| crate::error::Error::Internal("a column's name holds a zero byte".into()))?;
-    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, key })
+    let key = column_name(&catalog.key)?;
+    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, rules, factor, key })
 }
 
 /// The score of a row; NULL for a NULL row.
@@ -123,15 +134,15 @@ fn score(
                 }
             }
         };
-        // SAFETY: a composite datum, whose header says its type; the name is one of its columns.
-        let key = unsafe {
-            let header = pg_sys::pg_detoast_datum(item.datum().cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
-            let mut null = false;
-            let key = pg_sys::GetAttributeByName(header, asked.key.as_ptr(), &mut null);
-            (!null).then_some(key)
-        };
+        // SAFETY: the argument is a row.
+        let key = unsafe { key_of(item.datum(), &asked.key) };
         let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded);
         let known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
-        Ok(Some(asked.question.parts(&known.unwrap_or(Item { id: -1, ..Item::default() })).score()))
+        let mut parts = asked.question.parts(known.as_ref().unwrap_or(&Item { id: -1, ..Item::default() }));
+        if let (Some(item), false) = (&known, asked.rules.is_empty()) {
+            let more = added(&store, &asked.rules, &[item.id])?.get(&item.id).copied().unwrap_or_default();
+            parts.set(Dimension::Rules, more * asked.factor);
+        }
+        Ok(Some(parts.score()))
     })
 }

@@ -1,7 +1,7 @@
 //! `persona.search`: the caller's own rows, best first, each score explained.
 
 use super::super::error::door;
-use super::found::{Call, named, typed};
+use super::found::{Call, Start, named, typed};
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB};
 
@@ -32,7 +32,7 @@ fn search_rows(
         name!(parts, JsonB),
     ),
 > {
-    door(|| typed(fcinfo, &Call { query, user_id, context, filter, k, options }))
+    door(|| typed(fcinfo, &Call { start: Start::Query, query, user_id, context, filter, k, options }))
 }
 
 /// `persona.search` for a table's name: rows as jsonb.
@@ -57,5 +57,5 @@ fn search_json(
         name!(parts, JsonB),
     ),
 > {
-    door(|| named(items, &Call { query, user_id, context, filter, k, options }))
+    door(|| named(items, &Call { start: Start::Query, query, user_id, context, filter, k, options }))
 }

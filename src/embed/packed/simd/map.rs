@@ -158,15 +158,10 @@ pub(super) fn softmax<A: Arith>(row: &mut [f32], len: usize) {
     }
 }
 
-/// `x = norm(x + y) * scale + shift`; `y` and `shift` may be empty and count as zeros then.
+/// A row's mean, and one over its standard deviation.
 #[inline(always)]
-pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f32], eps: f32) {
+fn spread<A: Arith>(x: &[f32], eps: f32) -> (f32, f32) {
     let n = x.len();
-    if y.len() >= n {
-        for (x, y) in x.iter_mut().zip(y) {
-            *x += y;
-        }
-    }
     let (units, rest) = x.as_chunks::<UNIT>();
     let mut sums = [0.0f32; UNIT];
     for unit in units {
@@ -190,6 +185,19 @@ pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f
         *sum = A::fma(d, d, *sum);
     }
     let by = 1.0 / (total(sums) / n as f32 + eps).sqrt();
+    (mean, by)
+}
+
+/// `x = norm(x + y) * scale + shift`; `y` and `shift` may be empty and count as zeros then.
+#[inline(always)]
+pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f32], eps: f32) {
+    let n = x.len();
+    if y.len() >= n {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += y;
+        }
+    }
+    let (mean, by) = spread::<A>(x, eps);
     if shift.len() >= n {
         for ((x, scale), shift) in x.iter_mut().zip(scale).zip(shift) {
             *x = A::fma((*x - mean) * by, *scale, *shift);
@@ -198,6 +206,102 @@ pub(super) fn norm<A: Arith>(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f
         for (x, scale) in x.iter_mut().zip(scale) {
             *x = (*x - mean) * by * scale;
         }
+    }
+}
+
+/// `grad *= gelu'(x)`: `Φ(x) + x φ(x)`.
+#[inline(always)]
+pub(super) fn gelu_slope<A: Arith>(grad: &mut [f32], x: &[f32]) {
+    for (g, x) in grad.iter_mut().zip(x) {
+        let below = A::fma(0.5, erf::<A>(*x * std::f32::consts::FRAC_1_SQRT_2), 0.5);
+        let bell = 0.398_942_3 * exp::<A>(-0.5 * *x * *x);
+        *g *= A::fma(*x, bell, below);
+    }
+}
+
+/// The same of the approximation through tanh.
+#[inline(always)]
+pub(super) fn gelu_tanh_slope<A: Arith>(grad: &mut [f32], x: &[f32]) {
+    for (g, x) in grad.iter_mut().zip(x) {
+        let v = *x;
+        let z = 0.797_884_6 * A::fma(0.044_715 * v * v, v, v);
+        let tanh = 1.0 - 2.0 / (exp::<A>(2.0 * z) + 1.0);
+        let inner = 0.797_884_6 * A::fma(0.134_145 * v, v, 1.0);
+        *g *= 0.5 * (1.0 + tanh) + 0.5 * v * (1.0 - tanh * tanh) * inner;
+    }
+}
+
+/// The same of the function that cuts negative numbers off.
+#[inline(always)]
+pub(super) fn relu_slope(grad: &mut [f32], x: &[f32]) {
+    for (g, x) in grad.iter_mut().zip(x) {
+        *g = if *x > 0.0 { *g } else { 0.0 };
+    }
+}
+
+/// [`norm`] that keeps what its gradient needs: `x` becomes the normed row, `out` that times scale plus shift. Returns
+/// what the row was multiplied by.
+#[inline(always)]
+pub(super) fn norm_keep<A: Arith>(x: &mut [f32], out: &mut [f32], scale: &[f32], shift: &[f32], eps: f32) -> f32 {
+    let (mean, by) = spread::<A>(x, eps);
+    for x in x.iter_mut() {
+        *x = (*x - mean) * by;
+    }
+    for ((out, x), scale) in out.iter_mut().zip(x.iter()).zip(scale) {
+        *out = x * scale;
+    }
+    for (out, shift) in out.iter_mut().zip(shift) {
+        *out += shift;
+    }
+    by
+}
+
+/// The gradient of a norm's result becomes that of what was normed; `hat` and `by` are those of [`norm_keep`].
+#[inline(always)]
+pub(super) fn norm_back<A: Arith>(grad: &mut [f32], hat: &[f32], scale: &[f32], by: f32) {
+    let n = grad.len() as f32;
+    for (g, scale) in grad.iter_mut().zip(scale) {
+        *g *= scale;
+    }
+    let (mut sums, mut along) = ([0.0f32; UNIT], [0.0f32; UNIT]);
+    let (units, rest) = grad.as_chunks::<UNIT>();
+    let (hats, hat_rest) = hat.as_chunks::<UNIT>();
+    for (unit, hat) in units.iter().zip(hats) {
+        for i in 0..UNIT {
+            sums[i] += unit[i];
+            along[i] = A::fma(unit[i], hat[i], along[i]);
+        }
+    }
+    for (i, (g, hat)) in rest.iter().zip(hat_rest).enumerate() {
+        sums[i] += g;
+        along[i] = A::fma(*g, *hat, along[i]);
+    }
+    let (mean, along) = (total(sums) / n, total(along) / n);
+    for (g, hat) in grad.iter_mut().zip(hat) {
+        *g = by * (*g - mean - hat * along);
+    }
+}
+
+/// The gradient of weights becomes that of the scores they were made of.
+#[inline(always)]
+pub(super) fn softmax_back<A: Arith>(grad: &mut [f32], weights: &[f32]) {
+    let mut sums = [0.0f32; UNIT];
+    for (g, w) in grad.as_chunks::<UNIT>().0.iter().zip(weights.as_chunks::<UNIT>().0) {
+        for i in 0..UNIT {
+            sums[i] = A::fma(g[i], w[i], sums[i]);
+        }
+    }
+    let along = total(sums);
+    for (g, w) in grad.iter_mut().zip(weights) {
+        *g = w * (*g - along);
+    }
+}
+
+/// `left += right`.
+#[inline(always)]
+pub(super) fn add(left: &mut [f32], right: &[f32]) {
+    for (l, r) in left.iter_mut().zip(right) {
+        *l += r;
     }
 }
 

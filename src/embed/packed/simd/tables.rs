@@ -7,6 +7,11 @@ use super::{UNIT, map};
 /// `x`, `y`, scale, shift, epsilon; see [`Kernels::norm`].
 type RowNorm = unsafe fn(&mut [f32], &[f32], &[f32], &[f32], f32);
 
+/// `x`, `out`, scale, shift, epsilon; see [`Kernels::norm_keep`].
+type RowNormKeep = unsafe fn(&mut [f32], &mut [f32], &[f32], &[f32], f32) -> f32;
+/// A gradient, and what it was taken at.
+type Slope = unsafe fn(&mut [f32], &[f32]);
+
 /// The kernels of one instruction set. Calling one on a CPU without it is undefined, hence `unsafe`; [`best`] gives out
 /// only what the CPU has.
 pub(crate) struct Kernels {
@@ -25,6 +30,13 @@ pub(crate) struct Kernels {
     multiply: unsafe fn(&mut [f32], &[f32]),
     softmax: unsafe fn(&mut [f32], usize),
     norm: RowNorm,
+    gelu_slope: Slope,
+    gelu_tanh_slope: Slope,
+    relu_slope: Slope,
+    norm_keep: RowNormKeep,
+    norm_back: unsafe fn(&mut [f32], &[f32], &[f32], f32),
+    softmax_back: Slope,
+    add: Slope,
 }
 
 // A table is only handed out where the CPU has its instructions, so the slices are all that callers must get right.
@@ -79,6 +91,46 @@ impl Kernels {
     pub(crate) fn norm(&self, x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f32], eps: f32) {
         // SAFETY: the CPU has the instructions.
         unsafe { (self.norm)(x, y, scale, shift, eps) }
+    }
+}
+
+/// What training needs beside.
+impl Kernels {
+    pub(crate) fn gelu_slope(&self, left: &mut [f32], right: &[f32]) {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.gelu_slope)(left, right) }
+    }
+
+    pub(crate) fn gelu_tanh_slope(&self, left: &mut [f32], right: &[f32]) {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.gelu_tanh_slope)(left, right) }
+    }
+
+    pub(crate) fn relu_slope(&self, left: &mut [f32], right: &[f32]) {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.relu_slope)(left, right) }
+    }
+
+    pub(crate) fn softmax_back(&self, left: &mut [f32], right: &[f32]) {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.softmax_back)(left, right) }
+    }
+
+    pub(crate) fn add(&self, left: &mut [f32], right: &[f32]) {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.add)(left, right) }
+    }
+
+    /// A norm that keeps what its gradient needs: `x` becomes the normed row; returns what it was multiplied by.
+    pub(crate) fn norm_keep(&self, x: &mut [f32], out: &mut [f32], scale: &[f32], shift: &[f32], eps: f32) -> f32 {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.norm_keep)(x, out, scale, shift, eps) }
+    }
+
+    /// The gradient of a norm's result becomes that of what was normed.
+    pub(crate) fn norm_back(&self, grad: &mut [f32], hat: &[f32], scale: &[f32], by: f32) {
+        // SAFETY: the CPU has the instructions.
+        unsafe { (self.norm_back)(grad, hat, scale, by) }
     }
 }
 
@@ -222,6 +274,34 @@ macro_rules! table {
             unsafe fn norm(x: &mut [f32], y: &[f32], scale: &[f32], shift: &[f32], eps: f32) {
                 map::norm::<$arith>(x, y, scale, shift, eps)
             }
+            $(#[$attribute])*
+            unsafe fn gelu_slope(left: &mut [f32], right: &[f32]) {
+                map::gelu_slope::<$arith>(left, right)
+            }
+            $(#[$attribute])*
+            unsafe fn gelu_tanh_slope(left: &mut [f32], right: &[f32]) {
+                map::gelu_tanh_slope::<$arith>(left, right)
+            }
+            $(#[$attribute])*
+            unsafe fn relu_slope(left: &mut [f32], right: &[f32]) {
+                map::relu_slope(left, right)
+            }
+            $(#[$attribute])*
+            unsafe fn softmax_back(left: &mut [f32], right: &[f32]) {
+                map::softmax_back::<$arith>(left, right)
+            }
+            $(#[$attribute])*
+            unsafe fn add(left: &mut [f32], right: &[f32]) {
+                map::add(left, right)
+            }
+            $(#[$attribute])*
+            unsafe fn norm_keep(x: &mut [f32], out: &mut [f32], scale: &[f32], shift: &[f32], eps: f32) -> f32 {
+                map::norm_keep::<$arith>(x, out, scale, shift, eps)
+            }
+            $(#[$attribute])*
+            unsafe fn norm_back(grad: &mut [f32], hat: &[f32], scale: &[f32], by: f32) {
+                map::norm_back::<$arith>(grad, hat, scale, by)
+            }
 
             pub(super) static TABLE: Kernels = Kernels {
                 name: $name,
@@ -236,6 +316,13 @@ macro_rules! table {
                 multiply,
                 softmax,
                 norm,
+                gelu_slope,
+                gelu_tanh_slope,
+                relu_slope,
+                norm_keep,
+                norm_back,
+                softmax_back,
+                add,
             };
         }
     };

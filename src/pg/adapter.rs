@@ -1,0 +1,169 @@
+//! Adapters in this backend: rows of `persona.adapter`, merged into their base on first use and kept.
+//!
+//! Which row is meant is asked of the caller's snapshot at every use, so an adapter that was dropped, or rolled back, is
+//! gone at once. Names and hashes are everybody's to read, the weights are read as their owner.
+
+use super::identity::{self, Acting};
+use super::session;
+use super::spi::{self, Arg, Mode};
+use crate::embed::Precision;
+use crate::error::{Error, Result};
+use crate::tune::{Adapter, Loaded, Task};
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::interrupt::Backend;
+
+struct Kept {
+    name: String,
+    hash: String,
+    base: String,
+    precision: Precision,
+    loaded: Rc<Loaded>,
+}
+
+thread_local! {
+    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Adapters that one backend keeps.
+const MOST: usize = 4;
+
+/// The adapter of this name, merged and ready; `None` where there is none.
+pub fn find(name: &str, precision: Precision) -> Result<Option<Rc<Loaded>>> {
+    let sql = "SELECT a.hash, a.adopted, a.reason, a.base, a.base_hash FROM persona.adapter a WHERE a.name OPERATOR(pg_catalog.=) $1";
+    let row = spi::first(Mode::Read, sql, &[Arg::of(name)], |row| {
+        let (hash, adopted): (String, bool) = (row.need(1)?, row.need(2)?);
+        Ok((hash, adopted, row.get::<String>(3), row.need::<String>(4)?, row.need::<String>(5)?))
+    })?;
+    let Some((hash, adopted, reason, base, base_hash)) = row else { return Ok(None) };
+    if !adopted {
+        return Err(Error::NotAdopted { name: name.to_owned(), reason: reason.unwrap_or_default() });
+    }
+    let known = KEPT.with_borrow(|kept| {
+        kept.iter().find(|k| k.name == name && k.hash == hash && k.precision == precision).map(|k| k.loaded.clone())
+    });
+    if let Some(known) = known {
+        return Ok(Some(known));
+    }
+    let encoder = session::bundle(&base, Precision::F32)?;
+    if encoder.info().hash != base_hash {
+        return Err(Error::OtherBase { name: name.to_owned(), base });
+    }
+    let bytes = weights(name)?;
+    let mut loaded = Adapter::read(&bytes)?.load(&encoder, name, &hash)?;
+    if precision == Precision::Int8 {
+        let base = session::bundle(&base, precision)?;
+        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(&base)?);
+    }
+    give_back();
+    let loaded = Rc::new(loaded);
+    KEPT.with_borrow_mut(|kept| {
+        kept.retain(|k| k.name != name || k.precision != precision);
+        kept.truncate(MOST - 1);
+        kept.insert(0, Kept { name: name.to_owned(), hash, base, precision, loaded: loaded.clone() });
+    });
+    Ok(Some(loaded))
+}
+
+/// Hands what the merge worked in back to the system: the allocator would keep it, and each backend its own.
+fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it frees what nobody holds.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// The adapter of this name for a task; an error where it is none, or one for another task.
+pub fn need(name: &str, tasks: &[Task]) -> Result<Rc<Loaded>> {
+    let wanted = || tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(" or ");
+    let loaded = find(name, session::precision())?.ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    if tasks.contains(&loaded.task) {
+        return Ok(loaded);
+    }
+    let found = loaded.task.name().to_owned();
+    Err(Error::ModelTask { name: name.to_owned(), found, wanted: wanted() })
+}
+
+/// An adapter's bytes as they were kept.
+pub fn weights(name: &str) -> Result<Vec<u8>> {
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    let sql = "SELECT weights FROM persona.adapter WHERE name = $1";
+    spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need(1))?
+        .ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })
+}
+
+/// What `persona.models` shows of an adapter.
+pub struct Listed {
+    pub name: String,
+    pub base: String,
+    pub hash: String,
+    pub bytes: i64,
+    pub refused: Option<String>,
+    pub loaded: bool,
+}
+
+/// Every adapter.
+pub fn list() -> Result<Vec<Listed>> {
+    let sql = "SELECT a.name, a.base, a.hash, a.bytes, CASE WHEN a.adopted THEN NULL ELSE pg_catalog.concat('not adopted: ', a.reason) END
+        FROM persona.adapter a ORDER BY a.name";
+    spi::query(Mode::Read, sql, &[], |row| {
+        let (name, hash): (String, String) = (row.need(1)?, row.need(3)?);
+        let loaded =
+            KEPT.with_borrow(|kept| kept.iter().any(|k| k.name == name && k.hash == hash && !k.base.is_empty()));
+        Ok(Listed { base: row.need(2)?, bytes: row.need(4)?, refused: row.get(5), name, hash, loaded })
+    })
+}
+
+/// Refuses a caller who neither made an adapter nor is a superuser.
+fn need_owner(name: &str) -> Result<()> {
+    let sql = "SELECT COALESCE((SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r
+            WHERE r.rolname OPERATOR(pg_catalog.=) a.owner), false)
+          OR (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.rolname OPERATOR(pg_catalog.=) current_user)
+        FROM persona.adapter a WHERE a.name OPERATOR(pg_catalog.=) $1";
+    match spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need::<bool>(1))? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::NotAdapterOwner { name: name.to_owned() }),
+        None => Err(Error::UnknownAdapter { name: name.to_owned() }),
+    }
+}
+
+/// The files of a folder that holds the merged model: for its owner, as they hold what the base's files hold.
+pub fn export(name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    need_owner(name)?;
+    let sql = "SELECT a.base FROM persona.adapter a WHERE a.name OPERATOR(pg_catalog.=) $1";
+    let base = spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need::<String>(1))?.unwrap_or_default();
+    let encoder = session::bundle(&base, Precision::F32)?;
+    Adapter::read(&weights(name)?)?.export(&encoder, &session::folder()?, &Backend)
+}
+
+/// Drops an adapter, if its caller may and no catalog uses it.
+pub fn drop(name: &str) -> Result<()> {
+    need_owner(name)?;
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    // The row first: who makes a catalog with it meanwhile waits, or is waited for.
+    spi::first(Mode::Write, "SELECT 1 FROM persona.adapter WHERE name = $1 FOR UPDATE", &[Arg::of(name)], |_| Ok(()))?;
+    let users = "SELECT c.items::text FROM persona.catalog c WHERE c.model = $1 OR c.wanted = $1 LIMIT 1";
+    if let Some(by) = spi::first(Mode::Write, users, &[Arg::of(name)], |row| row.need::<String>(1))? {
+        return Err(Error::AdapterInUse { name: name.to_owned(), by: format!("the catalog of {by}") });
+    }
+    spi::run("DELETE FROM persona.adapter WHERE name = $1", &[Arg::of(name)])?;
+    Ok(())
+}
+
+/// The caller's name.
+pub fn caller() -> Result<String> {
+    let sql = "SELECT current_user::pg_catalog.text";
+    Ok(spi::first(Mode::Read, sql, &[], |row| row.need(1))?.unwrap_or_default())
+}
+
+/// Whether a relation is there to be read at all.
+pub fn relation(source: Option<pg_sys::Oid>) -> Result<pg_sys::Oid> {
+    source.ok_or_else(|| Error::InvalidValue {
+        place: "argument".into(),
+        key: "source".into(),
+        reason: "it is NULL".into(),
+    })
+}

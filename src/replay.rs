@@ -1,0 +1,456 @@
+//! Held-out behaviour replayed through the search: what each variant would have shown a shopper at that moment.
+//!
+//! A replay is a search as of the moment of the event: the history is what lay before it, and nothing of it or after it.
+//! What all shoppers share (popularity, what goes together) is what the given store says, and it is for whoever made the
+//! store to see that it says nothing of what came later.
+
+use crate::catalog::options::{SearchOptions, Source};
+use crate::control::Control;
+use crate::error::Result;
+use crate::event::Kind;
+use crate::measure::counterfactual::Placed;
+use crate::measure::interval::Sums;
+use crate::measure::metric;
+use crate::measure::report::{Outcome, Replayed};
+use crate::parts::Dimension;
+use crate::random::Random;
+use crate::search::{Question, Request, search};
+use crate::store::{Scope, Store};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// A row of behaviour, as a replay reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logged {
+    /// Who.
+    pub shopper: String,
+    /// The item's number.
+    pub item: i64,
+    /// Seconds since 1970-01-01 UTC.
+    pub at: f64,
+    /// What happened.
+    pub kind: Kind,
+    /// How much it says.
+    pub weight: f64,
+    /// The query it came from.
+    pub query: Option<String>,
+    /// Its session.
+    pub session: Option<String>,
+    /// The item's place in the list, from 1.
+    pub place: Option<usize>,
+    /// The chance with which the item stood there.
+    pub propensity: Option<f64>,
+}
+
+/// An item that a search showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// The item's number.
+    pub item: i64,
+    /// Its place, from 1.
+    pub place: Option<usize>,
+    /// The chance with which it stood there.
+    pub propensity: Option<f64>,
+}
+
+/// A search, or a visit without one, that a shopper made: what is replayed.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Target {
+    /// Who.
+    pub shopper: String,
+    /// The query; `None` is a visit.
+    pub query: Option<String>,
+    /// Its first moment: what happened from then on is not known yet.
+    pub at: f64,
+    /// Its session.
+    pub session: Option<String>,
+    /// What was taken in it, with the largest weight.
+    pub taken: Vec<(i64, f64)>,
+    /// What was shown, where that is logged.
+    pub shown: Vec<Shown>,
+}
+
+/// A visit ends after so many seconds without an event.
+const PAUSE: f64 = 1800.0;
+
+/// The searches and visits of rows sorted by shopper and time: searches by query within a visit, and each visit by itself
+/// with all that was taken in it.
+pub fn targets(rows: &[Logged]) -> (Vec<Target>, Vec<Target>) {
+    let (mut searches, mut visits) = (Vec::new(), Vec::new());
+    let same = |a: &Logged, b: &Logged| {
+        let sessions = a.session.is_none() || b.session.is_none() || a.session == b.session;
+        a.shopper == b.shopper && b.at - a.at <= PAUSE && sessions
+    };
+    for visit in rows.chunk_by(same) {
+        let mut by_query: Vec<(String, Target)> = Vec::new();
+        let begin = |row: &Logged, query: Option<String>| Target {
+            shopper: row.shopper.clone(),
+            query,
+            at: row.at,
+            session: row.session.clone(),
+            ..Target::default()
+        };
+        let mut whole = begin(&visit[0], None);
+        for row in visit {
+            take(&mut whole, row);
+            let Some(query) = row.query.as_deref().map(str::trim).filter(|q| !q.is_empty()) else { continue };
+            let key = query.to_lowercase();
+            let place = by_query.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+                by_query.push((key, begin(row, Some(query.to_owned()))));
+                by_query.len() - 1
+            });
+            let target = &mut by_query[place].1;
+            take(target, row);
+            let new = |shown: &Shown| shown.item != row.item && (row.place.is_none() || shown.place != row.place);
+            if row.kind == Kind::Impression && target.shown.iter().all(new) {
+                target.shown.push(Shown { item: row.item, place: row.place, propensity: row.propensity });
+            }
+        }
+        searches.extend(
+            by_query.into_iter().map(|(_, target)| target).filter(|t| !t.taken.is_empty() || !t.shown.is_empty()),
+        );
+        if !whole.taken.is_empty() {
+            visits.push(whole);
+        }
+    }
+    (searches, visits)
+}
+
+fn take(target: &mut Target, row: &Logged) {
+    if row.kind == Kind::Return {
+        target.taken.retain(|(item, _)| *item != row.item);
+    } else if row.weight > 0.0 {
+        match target.taken.iter_mut().find(|(item, _)| *item == row.item) {
+            Some(known) => known.1 = known.1.max(row.weight),
+            None => target.taken.push((row.item, row.weight)),
+        }
+    }
+}
+
+/// At most `each` targets of each shopper, drawn by the seed; in order.
+pub fn sample(targets: Vec<Target>, each: usize, seed: u64) -> Vec<Target> {
+    let mut kept = Vec::new();
+    for of_shopper in targets.chunk_by(|a, b| a.shopper == b.shopper) {
+        let mut places: Vec<usize> = (0..of_shopper.len()).collect();
+        Random::named(seed, &of_shopper[0].shopper).shuffle(&mut places);
+        places.truncate(each);
+        places.sort_unstable();
+        kept.extend(places.into_iter().map(|place| of_shopper[place].clone()));
+    }
+    kept
+}
+
+/// A word stands for a query if it is in this share of the items: rarer, it names one item; more common, it says nothing.
+const WORD_SHARE: (f64, f64) = (0.002, 0.1);
+
+/// Makes searches of visits where a shop logs no queries: one word, drawn by the seed, of the title of one thing that was
+/// taken; what else was taken on the visit and has the word in its title answers it too.
+pub fn pseudo_queries(
+    store: &dyn Store,
+    visits: &[Target],
+    titles: &HashMap<i64, String>,
+    seed: u64,
+    control: &dyn Control,
+) -> Result<Vec<Target>> {
+    let mut shares: HashMap<String, f64> = HashMap::new();
+    let mut made = Vec::new();
+    for visit in visits {
+        control.check()?;
+        let mut random = Random::named(seed, &format!("{} {}", visit.shopper, visit.at));
+        let words_of = |item: i64| titles.get(&item).map_or(Vec::new(), |title| words(title));
+        let (item, _) = visit.taken[random.below(visit.taken.len())];
+        let mut fit = Vec::new();
+        for word in words_of(item) {
+            if !shares.contains_key(&word) {
+                // Of an idf the share of the items that hold the word: ln((N + 1) / (n + ½)), turned round.
+                let known = store.words(&word)?.terms;
+                let share = known.first().filter(|_| known.len() == 1).map_or(0.0, |term| (-term.idf).exp());
+                shares.insert(word.clone(), share);
+            }
+            if (WORD_SHARE.0..=WORD_SHARE.1).contains(&shares[&word]) {
+                fit.push(word);
+            }
+        }
+        if fit.is_empty() {
+            continue;
+        }
+        let word = fit.swap_remove(random.below(fit.len()));
+        let taken: Vec<(i64, f64)> =
+            visit.taken.iter().copied().filter(|(item, _)| words_of(*item).contains(&word)).collect();
+        made.push(Target { query: Some(word), taken, ..visit.clone() });
+    }
+    Ok(made)
+}
+
+fn words(title: &str) -> Vec<String> {
+    let mut words: Vec<String> = title
+        .to_lowercase()
+        .split(|c: char| !c.is_alphanumeric() && c != '\'')
+        .filter(|word| word.chars().count() > 1)
+        .map(str::to_owned)
+        .collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+/// A way to rank that is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Its name in the report.
+    pub name: String,
+    /// Whether it may know the shopper.
+    pub knows_shopper: bool,
+    /// Whether it may know what the query means, beside its words.
+    pub knows_meaning: bool,
+    /// How it searches.
+    pub options: SearchOptions,
+}
+
+impl Variant {
+    /// A search for this shopper.
+    pub fn personal(name: &str, options: SearchOptions) -> Variant {
+        Variant { name: name.to_owned(), knows_shopper: true, knows_meaning: true, options }
+    }
+
+    /// The same search for nobody in particular.
+    pub fn unpersonalised(name: &str, options: SearchOptions) -> Variant {
+        Variant { knows_shopper: false, ..Variant::personal(name, options) }
+    }
+
+    /// BM25 alone.
+    pub fn lexical(name: &str) -> Variant {
+        let without = crate::parts::DIMENSIONS.into_iter().filter(|d| *d != Dimension::Relevance).collect();
+        let options = SearchOptions { sources: vec![Source::Lexical], without, ..SearchOptions::default() };
+        Variant { knows_meaning: false, ..Variant::unpersonalised(name, options) }
+    }
+}
+
+/// How a replay is done.
+pub struct Settings<'a> {
+    /// Places that count.
+    pub k: usize,
+    /// Whether what the history holds is no answer, as in `recommend`.
+    pub only_new: bool,
+    /// The chance that a place is looked at, from the first on; `None` where it is not known.
+    pub looked: Option<&'a [f64]>,
+    /// How many shoppers asked a query before; empty where no queries are logged.
+    pub asked: &'a HashMap<String, u64>,
+}
+
+/// A query's vector; `None` without vectors.
+pub type Vectors<'a> = dyn FnMut(&str) -> Result<Option<Arc<[f32]>>> + 'a;
+
+/// Ranks every target by every variant.
+pub fn replay(
+    store: &dyn Store,
+    targets: &[Target],
+    variants: &[Variant],
+    settings: &Settings,
+    vectors: &mut Vectors,
+    control: &dyn Control,
+) -> Result<Vec<Replayed>> {
+    let mut replayed = Vec::new();
+    let mut lengths = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    for (done, target) in targets.iter().enumerate() {
+        control.check()?;
+        control.progress("replay", done as u64, targets.len() as u64);
+        let history = store.history(&target.shopper, Some(target.at), None)?;
+        let known: HashSet<i64> = history.iter().map(|event| event.item).collect();
+        let wanted: Vec<(i64, f64)> =
+            target.taken.iter().copied().filter(|(item, _)| !(settings.only_new && known.contains(item))).collect();
+        if wanted.is_empty() && target.shown.is_empty() {
+            continue;
+        }
+        let next = numbers.len();
+        let group = *numbers.entry(&target.shopper).or_insert(next);
+        let query = target.query.clone().unwrap_or_default();
+        let vector = if query.is_empty() { None } else { vectors(&query)? };
+        let outcomes = variants
+            .iter()
+            .map(|variant| rank(store, target, &wanted, variant, vector.clone(), settings, control))
+            .collect::<Result<Vec<_>>>()?;
+        lengths.push(history.len());
+        replayed.push(Replayed { group, slices: Vec::new(), wanted, logged: logged(target), query, outcomes });
+    }
+    slice(&mut replayed, &lengths, settings);
+    Ok(replayed)
+}
+
+/// A logged list whose every place and propensity is known.
+fn logged(target: &Target) -> Vec<Placed> {
+    let placed = target.shown.iter().map(|shown| {
+        let taken = target.taken.iter().any(|(item, _)| *item == shown.item);
+        let propensity = shown.propensity.filter(|p| *p > 0.0 && *p <= 1.0)?;
+        Some(Placed { item: shown.item, place: shown.place?, propensity, taken })
+    });
+    placed.collect::<Option<Vec<_>>>().unwrap_or_default()
+}
+
+fn rank(
+    store: &dyn Store,
+    target: &Target,
+    wanted: &[(i64, f64)],
+    variant: &Variant,
+    vector: Option<Arc<[f32]>>,
+    settings: &Settings,
+    control: &dyn Control,
+) -> Result<Outcome> {
+    let request = Request {
+        query: target.query.as_deref(),
+        user_id: variant.knows_shopper.then_some(target.shopper.as_str()),
+        at: Some(target.at),
+        session: target.session.as_deref().filter(|_| variant.knows_shopper),
+        k: settings.k,
+        options: variant.options.clone(),
+    };
+    let question = Question::ask(store, &request, vector.filter(|_| variant.knows_meaning))?;
+    let ranked = search(store, &request, &question, &Scope::All, control)?;
+    let gain: HashMap<i64, f64> = wanted.iter().copied().collect();
+    let gains: Vec<f64> = ranked.iter().map(|row| gain.get(&row.id).copied().unwrap_or(0.0)).collect();
+    let all: Vec<f64> = gain.values().copied().collect();
+    let mut outcome = Outcome { top: ranked.iter().take(settings.k).map(|row| row.id).collect(), ..Outcome::default() };
+    // Where it is known what was shown, only that was judged: an item that nobody saw was not turned down.
+    let judged: Vec<i64> = if target.shown.is_empty() {
+        let found: HashSet<i64> = ranked.iter().map(|row| row.id).collect();
+        let unfound = gain.keys().copied().filter(|item| !found.contains(item));
+        ranked.iter().map(|row| row.id).chain(unfound).collect()
+    } else {
+        target.shown.iter().map(|shown| shown.item).collect()
+    };
+    let scores: HashMap<i64, f64> = ranked.iter().map(|row| (row.id, f64::from(row.parts.score()))).collect();
+    let unscored: Vec<i64> = judged.iter().copied().filter(|item| !scores.contains_key(item)).collect();
+    let mut scores = scores;
+    if !unscored.is_empty() {
+        let items = store.items(&unscored, question.words())?;
+        scores.extend(items.iter().map(|item| (item.id, f64::from(question.parts(item).score()))));
+    }
+    outcome.scored = judged.iter().filter_map(|item| Some((*scores.get(item)?, gain.contains_key(item)))).collect();
+    if !gain.is_empty() {
+        let k = settings.k;
+        outcome.means = [
+            metric::ndcg(&gains, &all, k),
+            Some(metric::reciprocal_rank(&gains)),
+            Some(metric::recall(&gains, all.len(), k)),
+            Some(f64::from(u8::from(gains.iter().take(k).any(|gain| *gain > 0.0)))),
+            metric::auc(&outcome.scored),
+        ];
+    }
+    outcome.unbiased =
+        settings.looked.and_then(|looked| unbiased(target, &gain, &ranked_places(&outcome.top), looked, settings.k));
+    Ok(outcome)
+}
+
+fn ranked_places(top: &[i64]) -> HashMap<i64, usize> {
+    top.iter().enumerate().map(|(place, item)| (*item, place)).collect()
+}
+
+/// DCG over the best DCG where a gain counts as often as its place is overlooked (Joachims, Swaminathan and Schnabel, 2017).
+fn unbiased(
+    target: &Target,
+    gain: &HashMap<i64, f64>,
+    places: &HashMap<i64, usize>,
+    looked: &[f64],
+    k: usize,
+) -> Option<Sums> {
+    let mut weighted = Vec::new();
+    let mut over = 0.0;
+    for shown in &target.shown {
+        let (Some(gain), Some(place)) = (gain.get(&shown.item), shown.place) else { continue };
+        let gain = gain / looked.get(place.checked_sub(1)?).or(looked.last())?;
+        weighted.push(gain);
+        over += places.get(&shown.item).map_or(0.0, |place| gain * metric::discount(*place));
+    }
+    let under = metric::ideal(&weighted, k);
+    (under > 0.0).then_some(Sums { over, under })
+}
+
+/// Says who is new and who is heavy (the fifth with the longest histories), which query is often asked (those that make
+/// half of the searches) and which is not (by one shopper before, at most).
+fn slice(replayed: &mut [Replayed], lengths: &[usize], settings: &Settings) {
+    let mut sorted = lengths.to_vec();
+    sorted.sort_unstable();
+    let heavy = sorted.get(sorted.len() * 4 / 5).copied().unwrap_or(0).max(5);
+    let asked = |query: &str| settings.asked.get(&query.to_lowercase()).copied().unwrap_or(0);
+    let mut times: Vec<u64> = replayed.iter().map(|search| asked(&search.query)).collect();
+    times.sort_unstable();
+    let head = times.get(times.len() / 2).copied().unwrap_or(0).max(2);
+    for (search, length) in replayed.iter_mut().zip(lengths) {
+        if *length == 0 {
+            search.slices.push("new shoppers");
+        } else if *length >= heavy {
+            search.slices.push("heavy shoppers");
+        }
+        if !settings.asked.is_empty() && !search.query.is_empty() {
+            match asked(&search.query) {
+                times if times >= head => search.slices.push("head queries"),
+                0 | 1 => search.slices.push("tail queries"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn row(shopper: &str, item: i64, at: f64, kind: Kind, query: Option<&str>) -> Logged {
+        Logged {
+            shopper: shopper.into(),
+            item,
+            at,
+            kind,
+            weight: kind.weight(),
+            query: query.map(str::to_owned),
+            session: None,
+            place: (kind == Kind::Impression).then_some(item as usize),
+            propensity: None,
+        }
+    }
+
+    #[test]
+    fn rows_become_searches_and_visits() {
+        let rows = [
+            row("1", 1, 0.0, Kind::Impression, Some("Red lamp")),
+            row("1", 2, 0.0, Kind::Impression, Some("red lamp ")),
+            row("1", 2, 5.0, Kind::Click, Some("red lamp")),
+            row("1", 2, 9.0, Kind::Purchase, Some("red lamp")),
+            row("1", 7, 60.0, Kind::View, None),
+            row("1", 3, 5000.0, Kind::Purchase, None),
+            row("1", 3, 5100.0, Kind::Return, None),
+            row("2", 3, 5100.0, Kind::Impression, Some("mug")),
+        ];
+        let (searches, visits) = targets(&rows);
+        assert_eq!(searches.len(), 2);
+        assert_eq!(searches[0].query.as_deref(), Some("Red lamp"));
+        assert_eq!((searches[0].at, &searches[0].taken), (0.0, &vec![(2, 1.0)]));
+        assert_eq!(searches[0].shown.len(), 2);
+        assert!(searches[1].taken.is_empty(), "a search that led nowhere still counts for what was shown");
+        assert_eq!(visits.len(), 1, "what was sent back is no visit's aim: {visits:?}");
+        assert_eq!(visits[0].taken, [(2, 1.0), (7, 0.25)]);
+    }
+
+    #[test]
+    fn a_sample_is_the_seeds() {
+        let targets: Vec<Target> =
+            (0..40).map(|n| Target { shopper: (n / 20).to_string(), at: f64::from(n), ..Target::default() }).collect();
+        let one = sample(targets.clone(), 3, 1);
+        assert_eq!(one.len(), 6);
+        assert_eq!(one, sample(targets.clone(), 3, 1));
+        assert_ne!(one, sample(targets, 3, 2));
+    }
+
+    #[test]
+    fn a_gain_counts_as_often_as_its_place_is_overlooked() {
+        let shown = |item, place| Shown { item, place: Some(place), propensity: None };
+        let target = Target { shown: vec![shown(5, 1), shown(6, 2)], ..Target::default() };
+        let places = HashMap::from([(5, 1), (6, 0)]);
+        let gain = HashMap::from([(5, 1.0), (6, 1.0)]);
+        let sums = unbiased(&target, &gain, &places, &[1.0, 0.5], 10).unwrap();
+        let second = metric::discount(1);
+        assert!((sums.over - (2.0 + second)).abs() < 1e-12 && (sums.under - (2.0 + second)).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,98 @@
+-- Fine-tuning: a classifier of the tiny shop's own words, and what uses it.
+SET client_min_messages = error;
+CREATE TABLE asks (content text, topic text);
+INSERT INTO asks SELECT w || ' ' || t || ' ' || i, topic FROM generate_series(1, 12) i,
+    (VALUES ('where is my', 'parcel', 'delivery'), ('when comes the', 'package', 'delivery'),
+            ('I want my', 'money back', 'refund'), ('please return the', 'payment', 'refund'),
+            ('do you have', 'red shoes', 'stock'), ('are there any', 'board games left', 'stock')) v(w, t, topic);
+-- the head alone
+SELECT epoch, metric, value >= 0 AS judged FROM persona.fine_tune('classify', 'asks',
+    '{"name": "topics", "text": "content", "label": "topic", "method": "head", "epochs": 3, "validation": 0.25, "adopt": "always"}');
+SELECT name, task, method, base, adopted, labels, metrics ->> 'metric' AS metric, bytes > 0 AS has_bytes FROM persona.adapters;
+SELECT label, score BETWEEN 0 AND 1 AS share FROM persona.classify('where is my parcel', 'topics') LIMIT 1;
+SELECT round(sum(score)::numeric, 4) AS whole, count(*) FROM persona.classify('where is my parcel', 'topics');
+SELECT count(*) FROM persona.classify(NULL, 'topics');
+SELECT label, support FROM persona.report('topics');
+SELECT model, architecture, dimension, loaded, error FROM persona.models WHERE model = 'topics';
+-- low-rank matrices: same seed, same bytes
+SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "lora1", "text": "content", "label": "topic", "epochs": 2, "rank": 4, "adopt": "always"}');
+SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "lora2", "text": "content", "label": "topic", "epochs": 2, "rank": 4, "adopt": "always"}');
+SELECT count(DISTINCT hash) AS hashes, count(*) FROM persona.adapters WHERE name LIKE 'lora_';
+-- an adapter is a model name like any other
+SELECT vector_dims(persona.embed('red shoes', model => 'lora1')) = vector_dims(persona.embed('red shoes')) AS wide,
+    persona.embed('red shoes', model => 'lora1') <> persona.embed('red shoes') AS changed;
+-- the texts whose label would teach the most
+SELECT count(*), min(uncertainty) >= 0 AS unsure FROM persona.label_next('lora1', 'asks', 'content', k => 5);
+-- in committed steps, to the same bytes
+CALL persona.work('fine_tune', 'asks', '{"task": "classify", "name": "lora3", "text": "content", "label": "topic", "epochs": 2, "rank": 4, "adopt": "always"}');
+SELECT count(DISTINCT hash) AS hashes, count(*) FROM persona.adapters WHERE name LIKE 'lora_';
+-- every other method and task
+SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "full", "text": "content", "label": "topic", "method": "full", "epochs": 1, "adopt": "always"}');
+SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "necks", "text": "content", "label": "topic", "method": "adapter", "epochs": 1, "adopt": "always"}');
+SELECT count(*) FROM persona.fine_tune('embed', 'products', '{"name": "shop", "epochs": 1, "rows": 64, "batch": 16, "negatives": 1, "rehearsal": 0.2, "adopt": "always"}');
+INSERT INTO events SELECT i % 60 + 1, p.id, timestamptz '2026-02-01 12:00:00+00', 'view', p.color || ' ' || p.category, 's', 'FR'
+FROM products p, generate_series(1, 2) i WHERE p.id <= 40;
+SELECT count(*) FROM persona.fine_tune('embed', 'products', '{"name": "asked", "from": "queries", "epochs": 1, "adopt": "always"}');
+SELECT (metrics #>> '{rows,train}')::int + (metrics #>> '{rows,held_out}')::int AS pairs FROM persona.adapters WHERE name = 'asked';
+SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "tags", "epochs": 2, "adopt": "always"}');
+SELECT label, count(*) > 0 AS there FROM persona.tag('Blue running shoes 12', 'tags') GROUP BY 1 ORDER BY 1;
+CREATE TABLE judged AS SELECT q AS query, p.title AS item, (p.category = q)::int AS grade
+FROM (VALUES ('puzzle'), ('board game'), ('running shoes'), ('leather boots')) v(q), products p WHERE p.id <= 12;
+SELECT count(*) FROM persona.fine_tune('rank', 'judged', '{"name": "ranks", "epochs": 1, "validation": 0.25, "adopt": "always"}');
+SELECT array_length(persona.rerank('puzzle', ARRAY['a puzzle', 'boots', NULL], model => 'ranks'), 1);
+SELECT name, task, method FROM persona.adapters ORDER BY name;
+-- a folder for other programs
+SELECT path, length(content) > 0 AS full FROM persona.export_adapter('shop') ORDER BY path;
+-- a catalog changes its model: searches go by the old vectors until all new ones are there
+CREATE FUNCTION mean_model() RETURNS TABLE (model text, items bigint) LANGUAGE sql
+AS $$ SELECT split_part(c.model, '@', 1), count(*) FROM products_persona c GROUP BY 1 ORDER BY 1 $$;
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', model => 'shop');
+SELECT model FROM persona.catalogs;
+SELECT * FROM mean_model();
+SELECT count(*) FROM persona.search(NULL::products, 'red shoes', k => 5);
+SELECT persona.drop_adapter('shop');
+CALL persona.work('refresh', 'products', '{"batch": 100}');
+SELECT model FROM persona.catalogs;
+SELECT * FROM mean_model();
+SELECT count(*) FROM products_persona_incoming;
+SELECT count(*) FROM persona.search(NULL::products, 'red shoes', k => 5);
+-- and back, in one transaction
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', model => 'all-MiniLM-L6-v2');
+SELECT persona.drop_adapter('shop');
+SELECT step, rows FROM persona.refresh('products') WHERE step = 'vectors';
+SELECT model FROM persona.catalogs;
+SELECT * FROM mean_model();
+-- not adopted, not used
+SET client_min_messages = warning;
+SELECT count(*) FROM persona.fine_tune('classify', 'asks', '{"name": "none", "text": "content", "label": "topic", "epochs": 1, "validation": 0}');
+SET client_min_messages = error;
+\set VERBOSITY sqlstate
+SELECT persona.embed('x', model => 'none');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "topics", "text": "content", "label": "topic"}');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "all-MiniLM-L6-v2", "text": "content", "label": "topic"}');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "content", "label": "topic", "rank": 0}');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "missing"}');
+SELECT persona.fine_tune('guess', 'asks', '{"name": "x"}');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "content", "label": "topic", "learning_rate": 2}');
+SELECT persona.fine_tune('embed', 'products', '{"name": "x", "method": "head"}');
+SELECT * FROM persona.classify('x', 'shop');
+SELECT * FROM persona.classify('x', 'nobody');
+SELECT persona.drop_adapter('nobody');
+CREATE TABLE few AS SELECT 'a' AS text, 'b' AS label;
+SELECT persona.fine_tune('classify', 'few', '{"name": "x"}');
+\set VERBOSITY default
+-- whose it is
+CREATE ROLE tune_reader;
+GRANT USAGE ON SCHEMA public TO tune_reader;
+SET ROLE tune_reader;
+SELECT label FROM persona.classify('where is my parcel', 'topics') LIMIT 1;
+SELECT persona.drop_adapter('topics');
+SELECT * FROM persona.export_adapter('topics');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "content", "label": "topic"}');
+RESET ROLE;
+SELECT persona.drop_adapter('topics');
+SELECT count(*) FROM persona.adapters WHERE name = 'topics';
+DROP OWNED BY tune_reader;
+DROP ROLE tune_reader;

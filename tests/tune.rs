@@ -1,0 +1,202 @@
+//! Runs over the fixture bundles: the same bytes however a run is cut, memory that is bounded, and something learnt.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pg_persona::control::Free;
+use pg_persona::embed::{Encoder, Precision, Role, Scratch};
+use pg_persona::tune::{Adapter, Data, Item, Options, Pair, Run, State, Tagged};
+use serde_json::json;
+
+const PLENTY: usize = 1 << 30;
+
+fn fixtures() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn encoder(family: &str) -> Arc<Encoder> {
+    Arc::new(Encoder::load(&fixtures(), family, Precision::F32, &Free).unwrap())
+}
+
+fn options(more: serde_json::Value) -> Options {
+    let mut all = json!({"name": "mine", "rank": 4, "epochs": 3, "batch": 8, "learning_rate": 0.01, "adopt": "always"});
+    more.as_object().unwrap().iter().for_each(|(key, value)| all[key] = value.clone());
+    Options::read(&all).unwrap()
+}
+
+/// Texts whose label is in their words.
+fn labelled() -> Data {
+    let words = [("laser printer", "office"), ("red ball", "toy"), ("ink cartridge", "office"), ("board game", "toy")];
+    let row = |i: usize| (format!("a {} for the {}", words[i % 4].0, i / 4), words[i % 4].1.to_owned());
+    Data::Labelled((0..40).map(row).collect()).sorted()
+}
+
+fn pairs() -> Data {
+    let words = ["laser printer", "red ball", "ink cartridge", "board game", "wireless mouse", "usb cable"];
+    let pair = |i: usize| Pair {
+        query: words[i % 6].into(),
+        item: format!("a {} for {i} players", words[i % 6]),
+        grade: (i % 3) as f32,
+    };
+    Data::Pairs((0..36).map(pair).collect()).sorted()
+}
+
+fn through(family: &str, data: &Data, more: serde_json::Value, memory: usize) -> (State, Adapter, serde_json::Value) {
+    let mut run = Run::new(options(more), encoder(family), data, memory, &Free).unwrap();
+    let mut state = run.start(&Free).unwrap();
+    run.advance(&mut state, &mut || false, &Free).unwrap();
+    let (adapter, verdict) = run.finish(&state, &Free).unwrap();
+    (state, adapter, verdict.metrics)
+}
+
+#[test]
+fn a_run_cut_anywhere_ends_with_the_same_bytes() {
+    for (data, more) in [
+        (labelled(), json!({})),
+        (labelled(), json!({"method": "head", "epochs": 5})),
+        (labelled(), json!({"method": "full", "learning_rate": 0.001})),
+        (pairs(), json!({"negatives": 1, "rehearsal": 0.2})),
+    ] {
+        let (_, whole, _) = through("bert", &data, more.clone(), PLENTY);
+        // Every step in a run of its own, the state through its bytes.
+        let mut run = Run::new(options(more.clone()), encoder("bert"), &data, PLENTY, &Free).unwrap();
+        let mut bytes = run.start(&Free).unwrap().to_bytes().unwrap();
+        let mut steps = 0;
+        let adapter = loop {
+            let mut state = State::read(&bytes).unwrap();
+            let mut run = Run::new(options(more.clone()), encoder("bert"), &data, PLENTY, &Free).unwrap();
+            if state.done {
+                break run.finish(&state, &Free).unwrap().0;
+            }
+            run.advance(&mut state, &mut || true, &Free).unwrap();
+            bytes = state.to_bytes().unwrap();
+            steps += 1;
+        };
+        assert!(steps > 10, "{steps}");
+        assert_eq!(adapter.to_bytes().unwrap(), whole.to_bytes().unwrap(), "{more}");
+        let (_, other, _) =
+            through("bert", &data, json!({"seed": 2, "method": more.get("method").unwrap_or(&json!("lora"))}), PLENTY);
+        assert_ne!(other.to_bytes().unwrap(), whole.to_bytes().unwrap());
+    }
+}
+
+#[test]
+fn without_rows_held_out_all_epochs_are_taken_and_nothing_is_adopted_by_itself() {
+    let more = json!({"validation": 0, "epochs": 6, "patience": 2, "adopt": "better"});
+    let mut run = Run::new(options(more), encoder("bert"), &labelled(), PLENTY, &Free).unwrap();
+    let mut state = run.start(&Free).unwrap();
+    run.advance(&mut state, &mut || false, &Free).unwrap();
+    assert_eq!(state.told.len(), 7);
+    let (_, verdict) = run.finish(&state, &Free).unwrap();
+    assert!(!verdict.adopted && verdict.reason.unwrap().contains("held out"));
+}
+
+#[test]
+fn little_memory_gives_the_same_numbers() {
+    let (_, plenty, _) = through("bert", &pairs(), json!({"max_length": 32, "batch": 32}), PLENTY);
+    let (_, little, _) = through("bert", &pairs(), json!({"max_length": 32, "batch": 32}), 1);
+    for (a, b) in plenty.values.iter().zip(&little.values) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+}
+
+#[test]
+fn labels_are_learnt_in_every_family_and_way() {
+    for family in ["bert", "roberta", "xlm-roberta", "distilbert", "modernbert"] {
+        for (method, rate) in [("lora", 0.01), ("full", 0.002), ("adapter", 0.01), ("head", 0.01)] {
+            let more = json!({"method": method, "learning_rate": rate, "epochs": 8, "patience": 0});
+            let (state, adapter, metrics) = through(family, &labelled(), more, PLENTY);
+            let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
+            let (first, last) = (losses[0], *losses.last().unwrap());
+            // Some are all but right from the start, as the head begins at the labels' means.
+            assert!(last < first.max(0.05), "{family} {method}: {losses:?}");
+            assert!(method == "head" || adapter.values.iter().any(|x| *x != 0.0));
+            assert!(
+                metrics["value"].as_f64().unwrap() >= metrics["base"].as_f64().unwrap(),
+                "{family} {method}: {metrics}"
+            );
+            let kept = Adapter::read(&adapter.to_bytes().unwrap()).unwrap();
+            let loaded = kept.load(&encoder(family), "mine", "x").unwrap();
+            let (shares, _) = loaded.judge(&["a laser printer for the 3"], &mut Scratch::new(), &Free).unwrap();
+            assert!((shares[0].iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            assert_eq!(loaded.labels, ["office", "toy"]);
+        }
+    }
+}
+
+#[test]
+fn tags_grades_and_items_are_learnt() {
+    let tagged = |i: usize| {
+        let text = format!("red {} no {i}", ["ball", "mouse", "cable"][i % 3]);
+        let noun = text.find(" no").unwrap();
+        Tagged { spans: vec![(0..3, "color".into()), (4..noun, "kind".into())], text }
+    };
+    let data = Data::Tagged((0..30).map(tagged).collect()).sorted();
+    let (state, adapter, metrics) = through("bert", &data, json!({"epochs": 10, "patience": 0}), PLENTY);
+    assert!(metrics["value"].as_f64() > metrics["base"].as_f64(), "{metrics} {:?}", state.told);
+    let loaded = adapter.load(&encoder("bert"), "mine", "x").unwrap();
+    let spans = loaded.tag("red mouse no 77", &mut Scratch::new(), &Free).unwrap();
+    assert!(spans.iter().any(|(at, label, _)| *at == (0..3) && label == "color"), "{spans:?}");
+
+    let Data::Pairs(graded) = pairs() else { panic!() };
+    let data = Data::Graded(graded).sorted();
+    let (state, adapter, _) = through("bert", &data, json!({"epochs": 6, "patience": 0, "validation": 0.3}), PLENTY);
+    let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
+    assert!(losses.last() < losses.first(), "{losses:?}");
+    let loaded = adapter.load(&encoder("bert"), "mine", "x").unwrap();
+    let scores =
+        loaded.rerank("red ball", &["a red ball for 1 players", "a mouse"], &mut Scratch::new(), &Free).unwrap();
+    assert!(scores.iter().all(|s| (0.0..=1.0).contains(s)) && scores.len() == 2);
+
+    let item = |i: usize| Item {
+        title: format!("{} {} {i}", ["Red", "Blue"][i % 2], ["ball", "mouse", "cable"][i % 3]),
+        text: format!("{} {} {i}\nfor the office", ["Red", "Blue"][i % 2], ["ball", "mouse", "cable"][i % 3]),
+        names: vec![["Red", "Blue"][i % 2].into()],
+    };
+    let data = Data::Items((0..60).map(item).collect()).sorted();
+    let (state, adapter, metrics) = through("bert", &data, json!({"epochs": 4, "rows": 32, "patience": 0}), PLENTY);
+    let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
+    assert!(losses.last() < losses.first(), "{losses:?} {metrics}");
+    assert!(adapter.head.is_empty());
+}
+
+#[test]
+fn only_what_changed_is_copied() {
+    let (_, adapter, _) =
+        through("bert", &labelled(), json!({"targets": ["value"], "layers": 1, "patience": 0}), PLENTY);
+    let base = encoder("bert");
+    let few = adapter.clone().load(&base, "mine", "x").unwrap().encoder;
+    let (_, all, _) = through("bert", &labelled(), json!({"method": "full", "patience": 0}), PLENTY);
+    let many = all.load(&base, "mine", "y").unwrap().encoder;
+    assert!(few.own_bytes() > 0 && few.own_bytes() * 4 < many.own_bytes(), "{} {}", few.own_bytes(), many.own_bytes());
+    let bytes = Encoder::load(&fixtures(), "bert", Precision::Int8, &Free).unwrap();
+    let int8 = few.in_bytes(&bytes).unwrap();
+    let embed = |e: &Encoder| e.embed(&["laser printer"], Role::Document, &mut Scratch::new(), &Free).unwrap();
+    let (a, b) = (embed(&few), embed(&int8));
+    let cosine: f32 = a.iter().zip(&b).map(|(x, y)| x * y).sum();
+    assert!(cosine > 0.95 && int8.info().precision == Precision::Int8, "{cosine}");
+}
+
+#[test]
+fn an_exported_folder_is_a_bundle_with_the_same_vectors() {
+    for family in ["bert", "distilbert", "modernbert", "roberta"] {
+        let base = encoder(family);
+        let (_, adapter, _) =
+            through(family, &pairs(), json!({"targets": ["query", "value", "down"], "patience": 0}), PLENTY);
+        let files = adapter.export(&base, &fixtures(), &Free).unwrap();
+        let folder = std::env::temp_dir().join(format!("persona-export-{}-{family}", std::process::id()));
+        for (path, content) in &files {
+            let path = folder.join("out").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let out = Encoder::load(&folder, "out", Precision::F32, &Free).unwrap();
+        let loaded = adapter.load(&base, "mine", "x").unwrap();
+        let embed = |e: &Encoder| e.embed(&["a red ball"], Role::Document, &mut Scratch::new(), &Free).unwrap();
+        let (a, b) = (embed(&out), embed(&loaded.encoder));
+        let scale = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        assert!(a.iter().zip(&b).all(|(x, y)| (x - y).abs() < 1e-4 * scale), "{family}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
