@@ -419,7 +419,8 @@ CREATE FUNCTION persona.interleave(a anyarray, b anyarray, seed bigint DEFAULT 0
 RETURNS TABLE ("position" int, item_id anyelement, team text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 10
 AS $$
-    SELECT d."position", CASE d.team WHEN 'b' THEN b[pg_catalog.array_lower(b, 1) + d.place - 1] ELSE a[pg_catalog.array_lower(a, 1) + d.place - 1] END, d.team
+    SELECT d."position", CASE WHEN d.team OPERATOR(pg_catalog.=) 'b' THEN b[pg_catalog.array_lower(b, 1) + d.place - 1]
+        ELSE a[pg_catalog.array_lower(a, 1) + d.place - 1] END, d.team
     FROM persona._interleave(COALESCE(a::pg_catalog.text[], '{}'), COALESCE(b::pg_catalog.text[], '{}'), COALESCE(seed, 0), COALESCE(k, 10)) d
 $$;
 
@@ -683,6 +684,8 @@ BEGIN
     END LOOP;
 END
 $$;
+
+COMMENT ON FUNCTION persona._recommend(oid, text, jsonb, jsonb, int, jsonb) IS 'internal: recommend by a table''s name';
 
 COMMENT ON TABLE persona.catalog IS 'catalogs: which columns of an item table mean what, and its companion tables; see the view persona.catalogs';
 

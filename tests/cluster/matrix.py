@@ -28,7 +28,7 @@ CALLS = {
     "drop_adapter": ("anybody", "SELECT persona.drop_adapter('nobody-made-it')"),
     "export_adapter": ("anybody", "SELECT count(*) FROM persona.export_adapter('nobody-made-it')"),
     "label_next": ("anybody", "SELECT count(*) FROM persona.label_next('nobody-made-it', 'products', 'title')"),
-    "fine_tune": ("items", "SELECT count(*) FROM persona.fine_tune('classify', 'products', '{\"name\": \"x\", \"text\": \"title\", \"label\": \"nothing\"}')"),
+    "fine_tune": ("items", "SELECT count(*) FROM persona.fine_tune('classify', 'lessons', '{\"name\": \"x\", \"text\": \"content\", \"label\": \"label\"}')"),
     "evaluate": ("owner", "SELECT count(*) FROM persona.evaluate('products', '{\"shoppers\": 5}')"),
     "create_catalog": ("owner", "SELECT persona.create_catalog('products', title => 'title')"),
     "add_events": ("owner", "SELECT persona.add_events('products', 'events', user_id => 'user_id', item_id => 'product_id', at => 'at')"),
@@ -48,6 +48,7 @@ ALLOWED = {
 def settled(case: Case) -> None:
     """The shop belongs to a merchant who is no superuser."""
     case.do("""DROP ROLE IF EXISTS merchant; DROP ROLE IF EXISTS stranger; CREATE ROLE merchant LOGIN; CREATE ROLE stranger LOGIN;
+        CREATE TABLE lessons (content text, label text); GRANT SELECT ON lessons TO merchant, reader, shelf_reader;
         GRANT CREATE, USAGE ON SCHEMA public TO merchant; ALTER TABLE products OWNER TO merchant; ALTER TABLE events OWNER TO merchant""")
 
 

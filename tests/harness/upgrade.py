@@ -93,18 +93,23 @@ def returns(statement: str) -> str:
     return same(found[1]) if found else ""
 
 
+def short(name: str) -> str:
+    """A function's name without its arguments."""
+    return name.split("(")[0]
+
+
 def upgrade(old: str, new: str, by_hand: str) -> str:
     """The script that leads from one to the other."""
     before, after = statements(old), statements(new)
     there = {same(statement) for statement in before}
-    kept = {same(statement) for statement in after}
     made = {identity(statement): statement for statement in before if identity(statement)}
     making = {identity(statement) for statement in after if identity(statement)}
     dropped = [name for name in made if name not in making and name[0] not in ("INDEX", "UNIQUE INDEX")]
     out = [f"DROP {kind} {name};" for kind, name in reversed(dropped)]
     if by_hand:
         out.append(by_hand.strip())
-    changed_views = []
+    # What was dropped and made anew: under the same name, with other arguments or another result.
+    anew = [what for what in dropped if any(what[0] == kind and short(what[1]) == short(name) for kind, name in making)]
     for statement in after:
         if same(statement) in there:
             continue
@@ -117,12 +122,11 @@ def upgrade(old: str, new: str, by_hand: str) -> str:
             if what[1] not in by_hand:
                 raise place.Failure(f"{what[1]} has changed: write its ALTER TABLE into the file of changes by hand")
         else:
-            changed_views.append(what)
+            anew.append(what)
             out += [f"DROP {what[0]} {what[1]};", statement]
     # What is said of an object that was dropped and made anew is said again, though it has not changed.
-    for _, name in changed_views:
-        short = name.split("(")[0]
-        out += [s for s in after if same(s) in there and same(s) in kept and short in s and not identity(s) and s not in out]
+    for _, name in anew:
+        out += [s for s in after if same(s) in there and short(name) in s and not identity(s) and s not in out]
     return "\n\n".join(out) + "\n"
 
 
