@@ -86,6 +86,8 @@ pub enum Error {
     Diverged { step: u64 },
 
     // running
+    #[error("out of memory: {bytes} bytes are needed")]
+    OutOfMemory { bytes: usize },
     #[error("canceling statement due to user request")]
     Cancelled,
     #[error("{0}")]

@@ -6,8 +6,10 @@ pub mod control;
 pub mod embed;
 pub mod error;
 pub mod event;
+pub mod fault;
 pub mod linear;
 pub mod measure;
+pub mod memory;
 pub mod parts;
 #[cfg(feature = "pg")]
 mod pg;

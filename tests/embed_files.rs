@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use pg_persona::control::Free;
-use pg_persona::embed::{Encoder, Precision, bundles};
+use pg_persona::embed::{Encoder, Precision, Reranker, Role, Scratch, bundles};
 use pg_persona::error::Error;
 
 fn fixtures() -> PathBuf {
@@ -217,4 +217,102 @@ fn the_identity_is_the_content() {
     bytes[last] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     assert_ne!(first, hash(&folder.0, "m"));
+}
+
+/// A plain generator (xorshift64*): the same mutations in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit.max(1)
+    }
+}
+
+/// A few bytes changed, cut out, repeated, or numbers made extreme.
+fn mutated(good: &[u8], dice: &mut Dice, within: usize) -> Vec<u8> {
+    const WORDS: [&[u8]; 12] = [
+        b"0",
+        b"-1",
+        b"1e999",
+        b"4294967295",
+        b"18446744073709551615",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\"\"",
+        b"NaN",
+        b"\xff\xfe",
+        b"\\u0000",
+    ];
+    let mut bytes = good.to_vec();
+    for _ in 0..1 + dice.below(3) {
+        let (at, kind) = (dice.below(within.min(bytes.len())), dice.below(6));
+        let end = (at + 1 + dice.below(40)).min(bytes.len());
+        match kind {
+            0 => bytes[at] ^= 1 << dice.below(8),
+            1 => bytes.truncate(at.max(1)),
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let run = bytes[at..end].to_vec();
+                bytes.splice(at..at, run);
+            }
+            4 => bytes[at..end].fill([0, 0xff, b'9', b'['][dice.below(4)]),
+            _ => {
+                // A JSON value in place of the digits that stand there.
+                let digits = bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+                bytes.splice(at..at + digits, WORDS[dice.below(WORDS.len())].iter().copied());
+            }
+        }
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    bytes
+}
+
+#[test]
+fn mutated_files_are_errors_or_models_and_never_a_panic() {
+    // `PERSONA_FUZZ` says how many of each file; make soak says more.
+    let count = std::env::var("PERSONA_FUZZ").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    for bundle in ["bert", "modernbert", "cross-encoder", "xlm-roberta"] {
+        let folder = Folder::copy_of(bundle, &format!("fuzz_{bundle}"));
+        let files = [
+            "config.json",
+            "modules.json",
+            "1_Pooling/config.json",
+            "tokenizer.json",
+            "model.safetensors",
+            "tokenizer_config.json",
+        ];
+        for file in files.into_iter().filter(|file| folder.file(file).exists()) {
+            let good = std::fs::read(folder.file(file)).unwrap();
+            // Of the weights the header is what can mislead; a number more or less in the rest is a number.
+            let within = if file == "model.safetensors" { 6000 } else { good.len() };
+            for turn in 0..count {
+                let bytes = mutated(&good, &mut dice, within);
+                std::fs::write(folder.file(file), &bytes).unwrap();
+                let tried = std::panic::catch_unwind(|| {
+                    let precision = if turn % 2 == 0 { Precision::F32 } else { Precision::Int8 };
+                    let _ = Reranker::load(&folder.0, "m", precision, &Free)
+                        .and_then(|r| r.rerank("a ball", &["a mouse", ""], &mut Scratch::new(), &Free));
+                    let encoder = Encoder::load(&folder.0, "m", precision, &Free)?;
+                    encoder.embed(&["a red ball", "", "☕ x"], Role::Document, &mut Scratch::new(), &Free)
+                });
+                match tried {
+                    Ok(Ok(vectors)) => assert!(vectors.iter().all(|x| x.is_finite())),
+                    Ok(Err(error)) => assert!(!matches!(error, Error::Cancelled), "{error}"),
+                    Err(_) => {
+                        let kept = std::env::temp_dir().join("pg_persona_fuzz_case");
+                        std::fs::write(&kept, &bytes).unwrap();
+                        panic!("{bundle}/{file}, turn {turn}: a panic; the file is kept as {}", kept.display());
+                    }
+                }
+            }
+            std::fs::write(folder.file(file), &good).unwrap();
+        }
+    }
 }

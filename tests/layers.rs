@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, the lowest first. A module may use its own floor and those below.
 const FLOORS: &[&[&str]] = &[
-    &["error", "control", "linear", "parts", "random"],
+    &["error", "control", "fault", "linear", "memory", "parts", "random"],
     &["catalog", "event", "measure"],
     &["embed", "shopper"],
     &["retrieve"],

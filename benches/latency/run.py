@@ -18,9 +18,10 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quality"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "quality"), str(Path(__file__).resolve().parents[1])]
 
 import driver  # noqa: E402
+import encoder  # noqa: E402
 import shops  # noqa: E402
 from figures import mean, percentile  # noqa: E402
 from report import Report  # noqa: E402
@@ -47,6 +48,7 @@ def main() -> int:
             refresh(c, report)
             report.note(setting(c))
             search(c, report, queries, options.queries)
+            overhead(c, report, server, queries)
             cancel(c, report, server)
         first(server, report, queries, "preloaded", key="first search ms")
         memory(server, report)
@@ -133,6 +135,29 @@ def search(c, report, queries: Queries, count: int) -> None:
     times = [timed(c, SCORE, (ids, queries.new())) for _ in range(fewer)]
     both(report, "persona.score over 1,000 rows, new queries", times, key="score 1000 p50 ms")
     both(report, "persona.embed, new queries", [timed(c, "SELECT persona.embed(%s, 'query')", (queries.new(),)) for _ in range(count)])
+
+
+def overhead(c, report, server, queries: Queries, blocks: int = 30) -> None:
+    """What SQL adds to a query's vector: a call inside the server against the bare forward pass of the benchmark's program, in turns."""
+    c.execute("""CREATE FUNCTION pg_temp.spent(queries text[]) RETURNS float8[] LANGUAGE plpgsql AS $$
+        DECLARE spent float8[] := '{}'; query text; began timestamptz;
+        BEGIN
+            FOREACH query IN ARRAY queries LOOP
+                began := clock_timestamp();
+                PERFORM persona.embed(query, 'query');
+                spent := spent || extract(epoch FROM clock_timestamp() - began)::float8 * 1e6;
+            END LOOP;
+            RETURN spent;
+        END $$""")
+    engine, inside, bare = encoder.Ours(server.at.models), [], []
+    for block in range(blocks + 1):
+        asked = [queries.new() for _ in range(10)]
+        spent = c.execute("SELECT pg_temp.spent(%s)", (asked,)).fetchone()[0]
+        alone = [1e3 * engine.ask([query], "f32") for query in asked]
+        if block:
+            inside, bare = inside + spent, bare + alone
+    difference = percentile([left - right for left, right in zip(inside, bare)], 0.5)
+    report.line("electronics", "persona.embed over the bare forward pass, same queries: p50, µs", difference, len(bare), digits=0, key="embed overhead us")
 
 
 def first(server, report, queries: Queries, what: str, key: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from figures import interval, mean, ndcg
 from protocols import ranked
 
-TRIED = (0.05, 0.1, 0.15, 0.2, 0.3)
+TRIED = (0.3, 0.4, 0.5, 0.6, 0.7)
 COST = 0.01  # of NDCG
 
 

@@ -4,7 +4,7 @@ Prints one table; ends with status 1 if a figure misses its bound in floors.json
 (PERSONA_DATA, else shared/data beside the checkout), it says so and passes.
 
     run.py                           everything
-    run.py games retrieval           some of: electronics retrieval games recommend gifts together diversity interleave explore intents tune
+    run.py games retrieval           some of: electronics retrieval precision games recommend gifts together diversity interleave explore intents tune
     run.py --dsn "host=... dbname=..."   on a server that runs, in an empty database with the extension
 """
 
@@ -22,13 +22,14 @@ import diversity
 import driver
 import explore
 import interleave
+import precision
 import protocols
 import retrieval
 import shops
 import tuned
 from report import Report
 
-PARTS = ("electronics", "retrieval", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "intents", "tune")
+PARTS = ("electronics", "retrieval", "precision", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "intents", "tune")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
 
@@ -51,13 +52,15 @@ def main() -> int:
     with running as server, driver.connect(server.dsn()) as c:
         report = Report("quality: " + c.execute("SELECT current_setting('server_version')").fetchone()[0]
                         + ", pg_persona " + c.execute("SELECT extversion FROM pg_extension WHERE extname = 'pg_persona'").fetchone()[0])
-        if wanted & {"electronics", "retrieval"}:
+        if wanted & {"electronics", "retrieval", "precision"}:
             judged = ready(c, "electronics", lambda: shops.electronics(c, folder))
             if "electronics" in wanted:
                 protocols.electronics(c, report, judged)
             if "retrieval" in wanted:
                 retrieval.dense(c, report, sorted(judged))
                 retrieval.filters(c, report, sorted(judged))
+            if "precision" in wanted:
+                precision.precision(c, report, judged)
         if wanted & {"games", "recommend", "together", "diversity"}:
             asked = ready(c, "games", lambda: shops.games(c, folder))
             if "games" in wanted:

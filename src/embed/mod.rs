@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::memory::{self, room_for};
 
 pub use bundle::{Description, Listed, bundles};
 pub use cache::{Cache, MAX_CACHED_TEXT};
@@ -172,6 +173,8 @@ impl Encoder {
         let tokenizer = tokenize::Tokenizer::read(&source, &config)?;
         let weights = weights::Weights::read(&source, control)?;
         let hash = source.hash(&weights, control)?;
+        // Half precisions are widened, and a matrix stands beside its packed form for a while.
+        room_for(weights.bytes().len().saturating_mul(3).saturating_add(memory::CALL))?;
         let model = Model::load(&config.network, &weights, precision, control)?;
         let mut info = Info::new(bundle, &config, hash);
         (info.precision, info.bytes, info.kernels) = (precision, model.bytes(), model.kernels());
@@ -210,6 +213,7 @@ impl Encoder {
     pub fn embed(&self, texts: &[&str], role: Role, scratch: &mut Scratch, control: &dyn Control) -> Result<Vec<f32>> {
         let dimension = self.info.dimension;
         scratch.batch.clear();
+        self.room(texts, scratch.threads)?;
         for text in texts {
             control.check()?;
             self.tokenizer.push(text, role, &mut scratch.batch)?;
@@ -244,6 +248,15 @@ impl Encoder {
             self.spread(batch, jobs, &mut scratch.works[..threads], control)?;
         }
         Ok(out)
+    }
+
+    /// Whether there is memory for the vectors of `texts`, for a copy of them, and for the work.
+    fn room(&self, texts: &[&str], threads: usize) -> Result<()> {
+        let tokens = |text: &&str| (text.len() + 2).min(self.info.max_length);
+        let longest = texts.iter().map(tokens).max().unwrap_or(0).max(WAVE);
+        let all: usize = texts.iter().map(tokens).sum();
+        let work = longest * self.info.dimension * 4 * 24 * threads.max(1);
+        room_for(memory::CALL + work + all * 8 + texts.len() * self.info.dimension * 4 * 3)
     }
 
     /// The texts of `scratch.batch` on a device, a step of it at a time.

@@ -16,6 +16,7 @@ use super::{Precision, Scratch, WAVE};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::linear::dot;
+use crate::memory::{self, room_for};
 
 /// What follows the first dense layer of a head.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +89,7 @@ impl Reranker {
         control: &dyn Control,
     ) -> Result<Vec<f32>> {
         scratch.batch.clear();
+        room_for(memory::CALL + documents.len() * 512 * 8)?;
         for document in documents {
             control.check()?;
             self.tokenizer.push_pair(query, document, &mut scratch.batch)?;

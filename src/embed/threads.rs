@@ -8,6 +8,7 @@ use super::Encoder;
 use super::packed::{Batch, Work};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// Texts and the place of their vectors.
 pub(super) type Job<'a> = (Range<usize>, &'a mut [f32]);
@@ -36,6 +37,7 @@ impl Encoder {
                 let (next, stop) = (&next, &stop);
                 let run = move || -> Result<()> {
                     while let Some((texts, out)) = next() {
+                        fault::point(fault::Place::Thread);
                         self.wave(batch, texts, out, work, stop)?;
                     }
                     Ok(())

@@ -45,7 +45,10 @@ impl Tokenizer {
     /// length takes their place.
     pub(super) fn read(bundle: &Bundle, config: &Config) -> Result<Self> {
         let file = "tokenizer.json";
-        let mut inner = tokenizers::Tokenizer::from_bytes(bundle.tokenizer()?).map_err(|e| bundle.broken(file, e))?;
+        let bytes = bundle.tokenizer()?;
+        let read =
+            guarded(|| tokenizers::Tokenizer::from_bytes(bytes)).unwrap_or_else(|| Err("it is malformed".into()));
+        let mut inner = read.map_err(|e| bundle.broken(file, e))?;
         inner.with_padding(None);
         let truncation = TruncationParams {
             direction: TruncationDirection::Right,
@@ -87,15 +90,15 @@ impl Tokenizer {
         loop {
             let read = prefix(text, size.min(most));
             let encoding = if prompt.is_empty() && !self.lower_case {
-                self.inner.encode_fast(read, true)
+                self.encode(read)
             } else {
                 let mut whole = format!("{prompt}{read}");
                 if self.lower_case {
                     whole = whole.to_lowercase();
                 }
-                self.inner.encode_fast(whole, true)
+                self.encode(whole)
             };
-            let encoding = encoding.map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+            let encoding = encoding?;
             let over: usize = encoding.get_overflowing().iter().map(tokenizers::Encoding::len).sum();
             if read.len() == text.len() || size >= most || over >= MARGIN {
                 return self.accept(encoding.get_ids(), &[], batch);
@@ -146,8 +149,14 @@ impl Tokenizer {
         }
         let size = MAX_READ.min(self.max_length * BYTES_PER_TOKEN * 8);
         let pair = (prefix(left, size), prefix(right, size));
-        let encoding = self.inner.encode_fast(pair, true).map_err(|e| Error::Internal(format!("tokenizer: {e}")))?;
+        let encoding = self.encode(pair)?;
         self.accept(encoding.get_ids(), if self.types { encoding.get_type_ids() } else { &[] }, batch)
+    }
+
+    fn encode<'t>(&self, input: impl Into<tokenizers::EncodeInput<'t>>) -> Result<tokenizers::Encoding> {
+        let made = guarded(|| self.inner.encode_fast(input, true));
+        let made = made.unwrap_or_else(|| Err("it failed".into()));
+        made.map_err(|e| Error::Internal(format!("tokenizer: {e}")))
     }
 
     fn accept(&self, ids: &[u32], types: &[u32], batch: &mut Batch) -> Result<()> {
@@ -164,6 +173,11 @@ impl Tokenizer {
         }
         Ok(())
     }
+}
+
+/// What `work` returns, or nothing where it panics: the crate that reads `tokenizer.json` trusts it, and it may be anybody's.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
 }
 
 /// At most `size` bytes of `text`, cut behind a space where one is near, and never within a character.

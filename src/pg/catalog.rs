@@ -284,7 +284,7 @@ fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
     // Write, so that a command later in the transaction that made the catalog sees it.
     // SAFETY: plain backend state. A parallel plan allows no new command, and knows no command of its own either.
     let mode = if unsafe { pg_sys::IsInParallelMode() } { Mode::Read } else { Mode::Write };
-    let json = spi::first(mode, LOAD, &[Arg::of(relation)], |row| row.need::<pgrx::JsonB>(1))?;
+    let json = spi::first(mode, LOAD, &[Arg::of(relation)], |row| row.need::<super::json::JsonB>(1))?;
     json.map(|json| {
         serde_json::from_value(json.0)
             .map_err(|error| Error::Internal(format!("the row of a catalog cannot be read: {error}")))

@@ -1,10 +1,14 @@
 //! Every error leaves here: its SQLSTATE and a hint with the cure, in one table.
 
 use crate::error::{Error, Result};
+use crate::fault;
 use pgrx::prelude::*;
 
 /// Runs the body of a SQL function; an `Err` becomes a Postgres ERROR.
 pub fn door<T>(body: impl FnOnce() -> Result<T>) -> T {
+    #[cfg(feature = "fault")]
+    fault::arm(&super::guc::text(&super::guc::FAULT).unwrap_or_default());
+    fault::point(fault::Place::Door);
     match body() {
         Ok(value) => value,
         Err(error) => raise(&error),
@@ -127,6 +131,9 @@ fn table(error: &Error) -> (PgSqlErrorCode, String) {
             ERRCODE_UNDEFINED_OBJECT,
             format!("SELECT events FROM persona.catalogs WHERE items = '{items}'::regclass shows what was added."),
         ),
+        Error::OutOfMemory { .. } => {
+            (ERRCODE_OUT_OF_MEMORY, "Pass fewer or shorter texts at once, or raise the backend's limit.".into())
+        }
         Error::AdapterExists { name } => (
             ERRCODE_DUPLICATE_OBJECT,
             format!("Choose another name, or first: SELECT persona.drop_adapter('{name}')."),

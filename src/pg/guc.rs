@@ -21,6 +21,10 @@ pub static PRECISION: GucSetting<Precision> = GucSetting::<Precision>::new(Preci
 /// Where the encoder runs.
 pub static DEVICE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"auto"));
 
+/// Where to panic, in builds that tests make.
+#[cfg(feature = "fault")]
+pub static FAULT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
 /// Values of `persona.precision`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 pub enum Precision {
@@ -108,6 +112,15 @@ pub fn define() {
         c"auto embeds in bulk on a GPU where there is one, and single queries on the CPU.",
         &DEVICE,
         GucContext::Userset,
+        GucFlags::default(),
+    );
+    #[cfg(feature = "fault")]
+    GucRegistry::define_string_guc(
+        c"persona.fault",
+        c"Sets where to panic: door, pass or thread.",
+        c"",
+        &FAULT,
+        GucContext::Suset,
         GucFlags::default(),
     );
     // SAFETY: called once, after the settings above exist; the string is static.

@@ -22,6 +22,7 @@ mod heldout;
 mod history;
 mod identity;
 mod interrupt;
+mod json;
 mod log;
 mod query_cache;
 mod refresh;

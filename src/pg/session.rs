@@ -350,13 +350,17 @@ pub fn preload() {
     }
     let Some(list) = guc::text(&guc::PRELOAD) else { return };
     for bundle in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let outcome = model_dir().and_then(|folder| {
+        let load = || {
+            let folder = model_dir()?;
             let encoder = Encoder::load(&folder, bundle, precision(), &Free)?;
             SESSION.with_borrow_mut(|session| {
                 session.loaded.push(Loaded { folder, encoder: Arc::new(encoder), inherited: true });
             });
             Ok(())
-        });
+        };
+        // A panic here would be a server that does not start.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load))
+            .unwrap_or_else(|_| Err(Error::Internal(format!("model bundle \"{bundle}\" could not be loaded"))));
         if let Err(error) = outcome {
             pgrx::warning!("persona.preload: {error}");
         }

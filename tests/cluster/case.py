@@ -9,6 +9,7 @@ No test sleeps for luck: what must have happened is asked for until it has (`unt
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import psycopg
 from server import Server
 
 TESTS: list = []
-LIMIT_SECONDS = 180
+LIMIT_SECONDS = int(os.environ.get("PERSONA_LIMIT_SECONDS", "180"))
 
 
 def outcome(function=None, *, own: bool = False, preload: bool = True):

@@ -143,7 +143,7 @@ def check_headers(pg_config: Path) -> None:
                             "or build pgvector from its sources")
 
 
-def package(pg_config: Path, out: Path, thin_lto: bool = False) -> Path:
+def package(pg_config: Path, out: Path, thin_lto: bool = False, features: tuple[str, ...] = ()) -> Path:
     """Builds against `pg_config` and writes the files to install below `out`: extension/* and lib/*.
 
     The layout is flat, not pg_config's own absolute paths, because the tree that is built against (pristine, shared)
@@ -159,7 +159,7 @@ def package(pg_config: Path, out: Path, thin_lto: bool = False) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         with locked():
             done = subprocess.run([tool, "pgrx", "package", "--pg-config", str(pg_config), "--out-dir", scratch,
-                                   "--no-default-features", "--features", f"pg{version}"],
+                                   "--no-default-features", "--features", ",".join((f"pg{version}", *features))],
                                   cwd=place.CHECKOUT, env=settings, stdout=subprocess.DEVNULL)
         if done.returncode != 0:
             raise place.Failure(f"the build for Postgres {version} failed")

@@ -5,7 +5,7 @@
 The compiler and the libraries to link against come from the Python package index, unpacked into the cache; a driver is
 not needed, since a stub stands in for its libcuda while linking. CUDA_COMPUTE_CAP names the oldest card that it is for
 (default 80: Ampere; newer cards compile what they need at first use). Where it runs, the library wants the driver and
-CUDA 13's libcublas, libcurand and libcudart.
+CUDA 13's libcublas, libcurand, libcudart and libnvrtc.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def cuda(out: Path) -> Path:
     target = place.cache() / "target-cuda"
     place.say("building the library for GPUs (ten minutes or more at first)")
     with place.lock("persona-cuda"):
-        done = subprocess.run(["cargo", "build", "--release", "--quiet", "--lib", "--no-default-features", "--features", "cuda"],
+        # the stub has no symbol, so the linker would drop it, and the library would not ask for the driver's
+        done = subprocess.run(["cargo", "rustc", "--release", "--quiet", "--lib", "--no-default-features", "--features", "cuda", "--",
+                               "-C", "link-arg=-Wl,--no-as-needed", "-C", "link-arg=-lcuda"],
                               cwd=place.CHECKOUT, env=dict(build.environment(), CARGO_TARGET_DIR=str(target), **settings))
         if done.returncode != 0:
             raise place.Failure("the library for GPUs did not build")

@@ -13,6 +13,7 @@
 
 mod abi;
 mod library;
+mod mask;
 mod network;
 
 use std::ops::Range;

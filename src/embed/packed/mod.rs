@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::fault;
 use attention::{Heads, attend};
 pub(crate) use batch::Batch;
 use buffer::Buffer;
@@ -205,6 +206,7 @@ impl Model {
             }
         }
         for layer in self.layers.iter().take(end) {
+            fault::point(fault::Place::Pass);
             self.layer(layer, batch, texts.clone(), rows, work, control)?;
         }
         Ok(())

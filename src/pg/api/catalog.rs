@@ -3,12 +3,12 @@
 use super::super::companion::{self, Column, Shape, TABLES, Upkeep, column, columns, ident};
 use super::super::error::door;
 use super::super::identity::{self, Acting};
+use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use super::super::{catalog, session, vector};
 use crate::catalog::companion::name;
 use crate::catalog::options::{Exclude, from_object};
 use crate::error::{Error, Result};
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde::Deserialize;
 use std::rc::Rc;

@@ -49,16 +49,16 @@ fn embed_one(content: Option<&str>, role: Option<&str>, model: Option<&str>) -> 
         STABLE PARALLEL SAFE COST 1000000 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"
 )]
 fn embed_many(
-    content: Option<Vec<Option<String>>>,
+    content: Option<Array<'_, &str>>,
     role: Option<&str>,
     model: Option<&str>,
 ) -> Option<Vec<Option<Vector>>> {
     let (content, role) = (content?, role?);
     door(|| {
         // A NULL among the texts stays a NULL among the vectors.
-        let texts: Vec<&str> = content.iter().flatten().map(String::as_str).collect();
+        let texts: Vec<&str> = content.iter().flatten().collect();
         let mut found = vectors_of_all(&texts, Role::parse(role), model)?.into_iter();
-        Ok(Some(content.iter().map(|text| text.as_ref().and_then(|_| found.next())).collect()))
+        Ok(Some(content.iter().map(|text| text.and_then(|_| found.next())).collect()))
     })
 }
 

@@ -2,9 +2,9 @@
 
 use super::super::activity::Shown;
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::super::{catalog, evaluate as judge, identity};
 use crate::measure::report::Row;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 
 /// Rows of figures: variant, metric, slice.

@@ -4,10 +4,10 @@ use super::super::catalog;
 use super::super::companion::{Column, column, columns, ident};
 use super::super::error::door;
 use super::super::identity::{self, Acting};
+use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use crate::error::{Error, Result};
 use crate::event::Kinds;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde::Deserialize;
 

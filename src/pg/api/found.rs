@@ -3,6 +3,7 @@
 use super::super::history::timestamp;
 use super::super::identity;
 use super::super::interrupt::Backend;
+use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::{self, PgStore, aside};
 use super::super::{catalog, companion, session};
@@ -12,13 +13,14 @@ use crate::catalog::options::{Exclude, Key, SearchOptions};
 use crate::catalog::rule::{Occasion, Rule, Surface};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::memory::{self, room_for};
 use crate::parts::Parts;
 use crate::random::Random;
 use crate::recommend;
 use crate::search::{self, Question, Ranked, Request};
 use crate::store::Scope;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, FromDatum, JsonB};
+use pgrx::{AnyElement, FromDatum};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -73,6 +75,8 @@ fn moment(text: &str) -> Result<f64> {
 
 /// The query's vector, where the call has a query that says something.
 pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Arc<[f32]>>)> {
+    // A search's own work is bounded; what grows with the query are a few copies of it.
+    room_for(memory::CALL + query.map_or(0, str::len) * 16)?;
     let encoder = session::encoder(&catalog.model)?;
     let identity = session::identity(&encoder);
     let vector = match query.map(str::trim) {

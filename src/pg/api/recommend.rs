@@ -1,9 +1,10 @@
 //! `persona.recommend`: what the shopper would want, without a query.
 
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::found::{Call, Start, named, typed};
+use pgrx::AnyElement;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB};
 
 /// `persona.recommend` for a row type.
 #[pg_extern(

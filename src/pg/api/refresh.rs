@@ -2,12 +2,12 @@
 
 use super::super::activity::Shown;
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::super::refresh::{Options, Refresh, Step};
 use super::super::{catalog, identity};
 use super::catalog::complete;
 use crate::catalog::options::from_object;
 use crate::error::{Error, Result};
-use pgrx::JsonB;
 use pgrx::prelude::*;
 
 /// All steps in one transaction: everything or nothing.

@@ -1,9 +1,9 @@
 //! `persona.rules`: what is checked when a rule is written.
 
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::super::{catalog, store};
 use crate::catalog::filter::Filter;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 
 /// Refuses a filter that does not fit the columns of an item table.

@@ -1,6 +1,7 @@
 //! `persona.score`: the score that `search` would give, for the rows of any SELECT.
 
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::super::store::PgStore;
 use super::super::{catalog, identity};
 use super::found::{Context, column_name, key_of, query_vector, rules, segments};
@@ -13,7 +14,7 @@ use crate::parts::Dimension;
 use crate::search::{Question, Request};
 use crate::store::Item;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, PgMemoryContexts};
+use pgrx::{AnyElement, PgMemoryContexts};
 use serde_json::Value;
 use std::rc::Rc;
 

@@ -1,9 +1,10 @@
 //! `persona.search`: the caller's own rows, best first, each score explained.
 
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::found::{Call, Start, named, typed};
+use pgrx::AnyElement;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB};
 
 /// `persona.search` for a row type.
 #[pg_extern(

@@ -1,9 +1,10 @@
 //! `persona.similar` and `persona.bought_together`: lists that begin at an item.
 
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::found::{Anchor, Call, Start, named, typed};
+use pgrx::AnyElement;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB};
 
 /// `persona.similar` for a row.
 #[pg_extern(

@@ -1,11 +1,12 @@
 //! `persona.trending`: what is taken more often of late than its own past has it.
 
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::found::{Call, Start, named, typed};
 use crate::error::{Error, Result};
+use pgrx::AnyElement;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB};
 
 /// A window in hours; NULL is seven days.
 fn hours(window: Option<Interval>) -> Result<f64> {

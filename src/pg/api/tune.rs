@@ -3,12 +3,12 @@
 use super::super::activity::Shown;
 use super::super::error::door;
 use super::super::interrupt::Backend;
+use super::super::json::JsonB;
 use super::super::spi::{self, Mode};
 use super::super::tune::{self, Wanted};
 use super::super::{adapter, companion, session};
 use crate::error::{Error, Result};
 use crate::tune::{Task, select};
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use std::time::Duration;
 

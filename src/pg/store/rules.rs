@@ -1,5 +1,6 @@
 //! The shop's rules, and the items that they name.
 
+use super::super::json::JsonB;
 use super::{PgStore, ident};
 use crate::catalog::filter::Filter;
 use crate::catalog::rule::Rule;
@@ -10,7 +11,7 @@ use crate::pg::spi::{self, Arg, Mode};
 use crate::retrieve::lexical::Bm25;
 use crate::store::{Record, Scope, Store};
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::{JsonB, pg_sys};
+use pgrx::pg_sys;
 use std::collections::HashMap;
 
 /// The rules of the catalog that hold at a moment and whose words and pattern fit the query, of higher priority first.
