@@ -4,7 +4,8 @@ CREATE FUNCTION persona.interleave(a anyarray, b anyarray, seed bigint DEFAULT 0
 RETURNS TABLE ("position" int, item_id anyelement, team text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 10
 AS $$
-    SELECT d."position", CASE d.team WHEN 'b' THEN b[pg_catalog.array_lower(b, 1) + d.place - 1] ELSE a[pg_catalog.array_lower(a, 1) + d.place - 1] END, d.team
+    SELECT d."position", CASE WHEN d.team OPERATOR(pg_catalog.=) 'b' THEN b[pg_catalog.array_lower(b, 1) OPERATOR(pg_catalog.+) d.place OPERATOR(pg_catalog.-) 1]
+        ELSE a[pg_catalog.array_lower(a, 1) OPERATOR(pg_catalog.+) d.place OPERATOR(pg_catalog.-) 1] END, d.team
     FROM persona._interleave(COALESCE(a::pg_catalog.text[], '{}'), COALESCE(b::pg_catalog.text[], '{}'), COALESCE(seed, 0), COALESCE(k, 10)) d
 $$;
 COMMENT ON FUNCTION persona.interleave IS 'one list of two, by team draft: each row says whose pick it was (a, b, or both where the two agree); the seed is the coin, so pass one that differs by search';
