@@ -126,6 +126,7 @@ def vectors_of_another_bundle_are_refused(case: Case) -> None:
     case.server.restart({"persona.model_dir": str(own.parent)})
     with case.connect() as connection:
         connection.execute("DELETE FROM products WHERE id > 150")
+        connection.execute("SELECT * FROM persona.refresh('products')")
         before = found(connection, "running shoes")
     config = own / "config.json"
     config.write_text(config.read_text().rstrip() + "\n\n")

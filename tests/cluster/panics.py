@@ -1,11 +1,12 @@
 """Panics on demand, in a build that only this makes (feature `fault`)."""
 
 import contextlib
+import signal
 
 import build
 import place
 import wheel
-from case import Case, one, outcome, sqlstate
+from case import LIMIT_SECONDS, Case, one, outcome, sqlstate
 from server import Installation, Server
 
 CALLS = {
@@ -33,7 +34,9 @@ def faulty(case: Case):
     version = case.server.version if case.server.version in wheel.TREES else min(wheel.TREES)
     with place.vanishing() as folder:
         at = Installation.stage(version, folder, extension=False)
+        signal.alarm(0)  # the time limit is for the test, not for the compiler
         files = build.package(wheel.tree(version, wheel.postgres()) / "bin" / "pg_config", folder / "package", features=("fault",))
+        signal.alarm(LIMIT_SECONDS)
         build.install(files, at.pg_config)
         with Server(at) as server:
             server.psql("""CREATE EXTENSION pg_persona CASCADE;
