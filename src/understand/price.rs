@@ -201,6 +201,7 @@ mod tests {
     use super::super::normalize::normalize;
     use super::*;
 
+    #[allow(clippy::type_complexity)] // two bounds with and without their own value
     fn price(text: &str) -> Option<(Option<f64>, Option<f64>, Option<f64>, Option<f64>)> {
         find(&normalize(text).1).map(|(p, _)| (p.ge, p.gt, p.le, p.lt))
     }
