@@ -224,7 +224,8 @@ impl Maker<'_> {
             let known = self.store.words(&word)?;
             let [term] = known.terms.as_slice() else { continue };
             let share = 1.0 / term.idf.exp();
-            if share < 0.12 && term.idf < self.rarest() {
+            let common = share >= 0.12 && share * self.catalog > 100.0;
+            if !common && term.idf < self.rarest() {
                 chosen.push(word);
                 if chosen.len() == wanted {
                     break;

@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 SELECT pg_catalog.set_config('default_text_search_config', 'pg_catalog.english', false);
 -- more behaviour to learn from: shoppers who stay with their colour
 INSERT INTO events
-SELECT 1000 + u, 1 + (u % 3 + 3 * ((u * 11 + s * s * 5) % 80)) % 240, timestamptz '2026-01-10 08:00:00+00' + s * interval '1 day' + u * interval '1 minute',
+SELECT 1000 + u, 1 + (u % 3 + 3 * ((u * 11 + s * 13) % 80)) % 240, timestamptz '2026-01-10 08:00:00+00' + s * interval '1 day' + u * interval '1 minute',
        'purchase', NULL, 't' || u || '-' || s, 'FR'
 FROM generate_series(1, 120) u, generate_series(1, 8) s;
 SELECT step, rows FROM persona.refresh('products') WHERE step IN ('stats', 'pairs');
@@ -53,6 +53,7 @@ ROLLBACK;
 SELECT relation, rows FROM persona.forget('products', 'nobody');
 -- errors
 \set VERBOSITY verbose
+\set SHOW_CONTEXT never
 SELECT persona.deploy('products', 999);
 SELECT count(*) FROM persona.search(NULL::products, 'shoes', options => '{"ranker": 999}');
 SELECT * FROM persona.forget('products', NULL);
