@@ -39,7 +39,9 @@ UPDATE persona.synonyms SET valid = '(,2020-01-01)';
 SELECT count(*) FROM persona.search(NULL::products, 'sneakers jigsaw', options => '{"sources": ["lexical"]}') WHERE source LIKE 'lexical%';
 UPDATE persona.synonyms SET valid = '(,)', status = 'proposed';
 SELECT count(*) FROM persona.search(NULL::products, 'sneakers jigsaw', options => '{"sources": ["lexical"]}') WHERE source LIKE 'lexical%';
+\set VERBOSITY terse
 INSERT INTO persona.synonyms (items, term, synonym, status) VALUES ('products', 'a', 'b', 'perhaps');
+\set VERBOSITY default
 
 -- Logged queries: where they led, what they led to nothing of, what completes them.
 INSERT INTO events SELECT u, 4, now(), 'click', 'Road  Shoes', 's', 'FR' FROM generate_series(1, 8) u;
