@@ -5,6 +5,7 @@
 //! source's limit.
 
 pub mod aside;
+mod row;
 pub mod rules;
 mod wording;
 
@@ -13,12 +14,11 @@ use super::companion::{columns, ident};
 use super::history::{self, seconds};
 use super::identity::{self, Acting, Owner};
 use super::spi::{self, Arg, Mode};
-use super::tsvector::TsVector;
 use super::{companion, filter, learned, vector};
 use crate::catalog::filter::Filter;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Event;
-use crate::retrieve::lexical::{self, Answer, Bm25, K1, Term};
+use crate::retrieve::lexical::{self, Bm25, K1, Term};
 use crate::retrieve::variant::Naming;
 use crate::shopper::sequence::{Own, Wide};
 use crate::store::{Item, Record, Scope, Store, Trend, Whole};
@@ -471,40 +471,5 @@ impl Store for PgStore<'_> {
         );
         let halfvec = vector::types()?.halfvec;
         spi::query(Mode::Read, &sql, &[Arg::of(items.to_vec())], |row| self.read_item(row, halfvec, words))
-    }
-}
-
-impl PgStore<'_> {
-    /// Columns id, lexemes, length, embedding, popularity, model, shoppers.
-    fn read_item(&self, row: &spi::Row, halfvec: pg_sys::Oid, words: &Bm25) -> Result<Item> {
-        row.check(2, pg_sys::TSVECTOROID)?;
-        row.check(4, halfvec)?;
-        let answer = row.datum(2).filter(|_| !words.terms.is_empty()).map_or(Answer::default(), |datum| {
-            // SAFETY: the column is a tsvector, and the row lives as long as this call.
-            let lexemes = unsafe { TsVector::open(datum) };
-            words.score(|lexeme| lexemes.find(lexeme), f64::from(row.get::<f32>(3).unwrap_or(0.0)))
-        });
-        let same = row.get::<&str>(6) == Some(self.identity.as_str());
-        Ok(Item {
-            id: row.need(1)?,
-            words: answer,
-            // SAFETY: the column is a halfvec.
-            vector: row.datum(4).filter(|_| same).map(|datum| unsafe { vector::read_halfvec(datum) }),
-            popularity: f64::from(row.get::<f32>(5).unwrap_or(0.0)),
-            shoppers: row.get::<i64>(7).unwrap_or(0) as f64,
-            own: None,
-        })
-    }
-
-    /// Vectors that are all of another model are an error, not a silent lexical search.
-    fn need_identity(&self) -> Result<()> {
-        let _owner = self.owner();
-        let sql = format!("SELECT c.model FROM {} c WHERE c.embedding IS NOT NULL LIMIT 1", self.catalog.companion);
-        match spi::first(Mode::Read, &sql, &[], |row| row.need::<String>(1))? {
-            Some(other) if other != self.identity => {
-                Err(Error::VectorIdentity { left: format!("model {other}"), right: format!("model {}", self.identity) })
-            }
-            _ => Ok(()),
-        }
     }
 }
