@@ -74,6 +74,7 @@ GRANT SELECT ON products TO learner_stranger;
 SET ROLE learner_stranger;
 SELECT * FROM persona.train('products');
 SELECT persona.deploy('products', NULL);
+\set VERBOSITY terse
 SELECT count(*) FROM persona.ranker;
 RESET ROLE;
 REVOKE ALL ON products FROM learner_stranger;
