@@ -57,7 +57,8 @@ type Asked = (Option<Arc<Understanding>>, Option<Arc<[f32]>>);
 pub fn ask(catalog: &Catalog, query: Option<&str>, options: &SearchOptions, guarded: bool) -> Result<Asked> {
     let encoder = session::encoder(&catalog.model)?;
     let Some(query) = query.map(str::trim).filter(|q| !q.is_empty()) else { return Ok((None, None)) };
-    if !options.understand {
+    // A pasted page is words to look for, and no question to be understood.
+    if !options.understand || query.len() > 4 * normalize::LONGEST {
         return Ok((None, Some(session::embed_query(&encoder, query)?)));
     }
     let (mut understanding, lexicon) = read(catalog, query, options.correct, guarded)?;

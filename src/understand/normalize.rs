@@ -10,7 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 /// Tokens of a query that are read; the rest is searched, and understood no further.
 pub const MOST_TOKENS: usize = 64;
 /// Characters of a text that are read.
-const LONGEST: usize = 10_000;
+pub const LONGEST: usize = 10_000;
 
 /// What a token is by its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -47,7 +47,7 @@ pub struct Token {
 
 /// The normalised text and its tokens, all of them.
 pub fn normalize(text: &str) -> (String, Vec<Token>) {
-    let mut clean = String::with_capacity(text.len());
+    let mut clean = String::with_capacity(text.len().min(4 * LONGEST));
     let mut gap = true;
     // Before NFKC, which makes two primes of it.
     let inch = |c: char| if c == '\u{2033}' { '"' } else { c };

@@ -43,6 +43,8 @@ const NEAREST: usize = 20;
 #[pg_extern(name = "_understand", stable, parallel_restricted, cost = 1000)]
 pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: bool) -> Option<JsonB> {
     let query = query?;
+    // What is read of a text at all, before anybody copies it.
+    let query = query.char_indices().nth(normalize::LONGEST).map_or(query, |(end, _)| &query[..end]);
     door(|| {
         let (catalog, guarded) = readable(items)?;
         let (mut understood, lexicon) = reading::read(&catalog, query, true, guarded)?;
