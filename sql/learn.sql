@@ -25,3 +25,6 @@ RETURNS TABLE (relation regclass, "rows" bigint, note text)
 LANGUAGE sql VOLATILE
 AS $$ SELECT f.relation::pg_catalog.regclass, f."rows", f.note FROM persona._forget(items, user_id) f $$;
 COMMENT ON FUNCTION persona.forget(regclass, text) IS 'deletes a shopper''s rows of the behaviour tables and counts statistics without them, in one transaction; rows name the rankers that have learnt from them';
+COMMENT ON FUNCTION persona._train(oid, jsonb) IS 'internal: train';
+COMMENT ON FUNCTION persona._deploy(oid, bigint) IS 'internal: deploy';
+COMMENT ON FUNCTION persona._forget(oid, text) IS 'internal: forget';

@@ -535,7 +535,7 @@ RETURNS TABLE (item anyelement, position_a int, position_b int, moved int, score
 LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 30
 AS $$
     -- A row is told by its whole text: the types of its columns need no equality for that.
-    SELECT COALESCE(x.item, y.item), x."position", y."position", x."position" - y."position", x.score, y.score, x.parts, y.parts
+    SELECT COALESCE(x.item, y.item), x."position", y."position", x."position" OPERATOR(pg_catalog.-) y."position", x.score, y.score, x.parts, y.parts
     FROM persona.search(items, query, user_id, context, filter, k, a) x
     FULL JOIN persona.search(items, query, user_id, context, filter, k, b) y ON (x.item)::pg_catalog.text = (y.item)::pg_catalog.text
     ORDER BY LEAST(x."position", y."position"), x."position"
@@ -564,7 +564,7 @@ CREATE FUNCTION persona.diff(items text, query text, a jsonb DEFAULT '{}', b jso
 RETURNS TABLE (item_id text, item jsonb, position_a int, position_b int, moved int, score_a real, score_b real, parts_a jsonb, parts_b jsonb)
 LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 30
 AS $$
-    SELECT item_id, COALESCE(x.item, y.item), x."position", y."position", x."position" - y."position", x.score, y.score, x.parts, y.parts
+    SELECT item_id, COALESCE(x.item, y.item), x."position", y."position", x."position" OPERATOR(pg_catalog.-) y."position", x.score, y.score, x.parts, y.parts
     FROM persona._search(items::pg_catalog.regclass, query, user_id, context, filter, k, a) x
     FULL JOIN persona._search(items::pg_catalog.regclass, query, user_id, context, filter, k, b) y USING (item_id)
     ORDER BY LEAST(x."position", y."position"), x."position"
@@ -783,3 +783,9 @@ COMMENT ON TABLE persona.catalog IS 'catalogs: which columns of an item table me
 COMMENT ON VIEW persona.catalogs IS 'catalogs of the tables that the caller may read';
 
 GRANT SELECT ON persona.models, persona.catalogs, persona.activity TO PUBLIC;
+
+COMMENT ON FUNCTION persona._train(oid, jsonb) IS 'internal: train';
+
+COMMENT ON FUNCTION persona._deploy(oid, bigint) IS 'internal: deploy';
+
+COMMENT ON FUNCTION persona._forget(oid, text) IS 'internal: forget';
