@@ -28,7 +28,7 @@ AS $$
     -- A row is told by its whole text: the types of its columns need no equality for that.
     SELECT COALESCE(x.item, y.item), x."position", y."position", x."position" OPERATOR(pg_catalog.-) y."position", x.score, y.score, x.parts, y.parts
     FROM persona.search(items, query, user_id, context, filter, k, a) x
-    FULL JOIN persona.search(items, query, user_id, context, filter, k, b) y ON (x.item)::pg_catalog.text = (y.item)::pg_catalog.text
+    FULL JOIN persona.search(items, query, user_id, context, filter, k, b) y ON (x.item)::pg_catalog.text OPERATOR(pg_catalog.=) (y.item)::pg_catalog.text
     ORDER BY LEAST(x."position", y."position"), x."position"
 $$;
 COMMENT ON FUNCTION persona.diff(anyelement, text, jsonb, jsonb, text, jsonb, jsonb, int) IS 'two rankings of one search, by two sets of search options: where each row stands in either, how far up it moved from a to b, and its scores and parts';
