@@ -510,7 +510,7 @@ RETURNS TABLE (stage text, epoch int, loss double precision, pointwise double pr
 LANGUAGE sql VOLATILE
 AS $$ SELECT * FROM persona._train(items, COALESCE(options, '{}')) $$;
 
-COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; deployed if it is surely better on held-out behaviour; options: seed, samples, epochs, deploy, from';
+COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; it ranks once it is deployed; options: seed, samples, epochs, sequence, anew, deploy';
 
 CREATE FUNCTION persona.deploy(items regclass, ranker bigint) RETURNS bigint
 LANGUAGE sql VOLATILE

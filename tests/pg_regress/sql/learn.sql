@@ -68,6 +68,8 @@ INSERT INTO lonely_events VALUES (1, 1, '2026-01-01');
 SELECT persona.add_events('lonely', 'lonely_events', user_id => 'who', item_id => 'what', at => 'at');
 SELECT * FROM persona.train('lonely');
 UPDATE persona.ranker SET weights = substr(weights, 1, 100) WHERE ranker = :first;
+-- a backend that has not read it yet
+\c -
 SELECT count(*) FROM persona.search(NULL::products, 'shoes');
 CREATE ROLE learner_stranger;
 GRANT SELECT ON products TO learner_stranger;
