@@ -300,6 +300,15 @@ fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
     .transpose()
 }
 
+/// The relation that a call names, which may not be NULL.
+pub fn given(items: Option<pg_sys::Oid>) -> Result<pg_sys::Oid> {
+    items.ok_or_else(|| Error::InvalidValue {
+        place: "argument".into(),
+        key: "items".into(),
+        reason: "it is NULL".into(),
+    })
+}
+
 /// The catalog of a relation; without one, the error says how to make it.
 pub fn need(relation: pg_sys::Oid) -> Result<Rc<Catalog>> {
     match find(relation)? {

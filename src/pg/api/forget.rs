@@ -21,7 +21,7 @@ struct Line {
 /// Deletes a shopper's rows as the caller, counts statistics anew, and names the rankers that learnt from the rows.
 #[pg_extern(name = "_forget", volatile)]
 pub fn forget(
-    items: pg_sys::Oid,
+    items: Option<pg_sys::Oid>,
     user_id: Option<&str>,
 ) -> TableIterator<'static, (name!(relation, String), name!(rows, i64), name!(note, String))> {
     let lines = door(|| {
@@ -30,6 +30,7 @@ pub fn forget(
             key: "user_id".into(),
             reason: "it is NULL".into(),
         })?;
+        let items = catalog::given(items)?;
         let catalog = catalog::need(items)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
         let _shown = Shown::new("forget", items);

@@ -396,11 +396,7 @@ pub fn typed(fcinfo: pg_sys::FunctionCallInfo, call: &Call) -> Result<Typed> {
 
 /// Rows as jsonb, each with its key as text.
 pub fn named(items: Option<pg_sys::Oid>, call: &Call) -> Result<Named> {
-    let items = items.ok_or_else(|| Error::InvalidValue {
-        place: "argument".into(),
-        key: "items".into(),
-        reason: "it is NULL".into(),
-    })?;
+    let items = catalog::given(items)?;
     let key = companion::ident(&catalog::need(items)?.key);
     let shown = format!("pg_catalog.jsonb_build_array(i.{key}::pg_catalog.text, pg_catalog.to_jsonb(i))");
     let found = find(items, call, &shown, |row| row.need::<JsonB>(1))?;

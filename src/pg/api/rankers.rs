@@ -6,9 +6,9 @@ use pgrx::prelude::*;
 
 /// Deploys a ranker, or with NULL the fixed weights; returns what ranked before.
 #[pg_extern(name = "_deploy", volatile)]
-pub fn deploy(items: pg_sys::Oid, number: Option<i64>) -> Option<i64> {
+pub fn deploy(items: Option<pg_sys::Oid>, number: Option<i64>) -> Option<i64> {
     door(|| {
-        let catalog = catalog::need(items)?;
+        let catalog = catalog::need(catalog::given(items)?)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
         ranker::deploy(&catalog, number)
     })

@@ -25,11 +25,7 @@ pub fn segment(content: &str) -> String {
 
 /// The catalog, once the caller may read what its lexicon is made of; and whether rows are hidden from the caller.
 fn readable(items: Option<pg_sys::Oid>) -> Result<(Rc<catalog::Catalog>, bool)> {
-    let items = items.ok_or_else(|| Error::InvalidValue {
-        place: "argument".into(),
-        key: "items".into(),
-        reason: "it is NULL".into(),
-    })?;
+    let items = catalog::given(items)?;
     let catalog = catalog::need(items)?;
     identity::need_select(items, &catalog.asked.name, &catalog.used())?;
     let guarded = catalog.is_view() || identity::rows_hidden(catalog.asked())?;
