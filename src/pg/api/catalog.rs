@@ -4,8 +4,9 @@ use super::super::companion::{self, Column, Shape, TABLES, Upkeep, column, colum
 use super::super::error::door;
 use super::super::identity::{self, Acting};
 use super::super::json::JsonB;
+use super::super::schedule::Schedule;
 use super::super::spi::{self, Arg, Mode};
-use super::super::{catalog, session, vector};
+use super::super::{catalog, session, vector, worker};
 use crate::catalog::companion::name;
 use crate::catalog::options::{Exclude, from_object};
 use crate::error::{Error, Result};
@@ -25,6 +26,10 @@ struct Options {
     min_shoppers: Option<u32>,
     /// What recommendations leave out of a shopper's past: `seen` (default), `owned`, `nothing`.
     exclude: Exclude,
+    /// Whether the background worker keeps it fresh; default: true.
+    worker: Option<bool>,
+    /// How often the background worker trains a ranker; default: never.
+    train: Option<serde_json::Value>,
 }
 
 /// What an item relation is.
@@ -140,6 +145,7 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     let items = items(oid)?;
     identity::need_owner(items.owner, &items.shown)?;
     let options: Options = from_object("options", &wanted.options)?;
+    options.train.as_ref().map(Schedule::read).transpose()?;
     let all = columns(oid)?;
     let title = wanted.title.as_deref().ok_or_else(|| Error::InvalidValue {
         place: "argument".into(),
@@ -390,6 +396,7 @@ fn write_row(
 
 /// Writes the words of the items that are there already, so that they can be found at once.
 fn fill(oid: pg_sys::Oid, all: bool) -> Result<()> {
+    worker::mark_at_commit();
     let catalog = catalog::need(oid)?;
     // Refuses columns that make no words before anybody writes a row.
     Upkeep::of(&catalog)?;
