@@ -21,7 +21,7 @@ use std::time::Instant;
 
 mod vectors;
 
-pub use vectors::{AT_ONCE, queued};
+pub use vectors::queued;
 
 /// What a step did.
 pub struct Step {

@@ -14,7 +14,7 @@ use crate::error::Result;
 use pgrx::pg_sys;
 
 /// Texts that are read, embedded and written at once.
-pub const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 64;
 /// As far as a queue is counted: how long it is only says how far the work is.
 const COUNTED: i64 = 10_000;
 
@@ -45,12 +45,18 @@ impl Refresh<'_> {
 
     /// Embeds at most `most` items that wait; how many it embedded.
     pub fn vectors(&self, most: usize) -> Result<i64> {
-        self.embed(most, self.pending()?, PENDING, &self.write())
+        self.embed(most, self.pending()?, PENDING, "", &self.write())
     }
 
-    /// Embeds at most `most` items whose text is newer than their vector; how many it embedded.
+    /// Embeds at most `most` items whose text is newer than their vector; how many it embedded. An item that somebody else
+    /// is writing is left to a later call: who waits for no row is part of no deadlock, and no writer its victim.
     pub fn newer(&self, most: usize) -> Result<i64> {
-        self.embed(most, queued(self.catalog, COUNTED)?, QUEUED, &self.write())
+        self.embed(most, queued(self.catalog, COUNTED)?, QUEUED, FREE, &self.write())
+    }
+
+    /// The same of all items that wait, those with a vector of another model among them.
+    pub fn free(&self, most: usize) -> Result<i64> {
+        self.embed(most, self.pending()?, PENDING, FREE, &self.write())
     }
 
     fn write(&self) -> String {
@@ -79,7 +85,7 @@ impl Refresh<'_> {
             let sql = format!("SELECT count(*) FROM {} c WHERE {waits}", c.companion);
             spi::first(Mode::Write, &sql, &[Arg::of(identity.as_str())], |row| row.need(1))?.unwrap_or(0)
         };
-        let done = self.embed(most, count, &waits, &write)?;
+        let done = self.embed(most, count, &waits, "", &write)?;
         if done == 0 {
             let _owner = Acting::as_owner(c.owner());
             let swap = format!(
@@ -105,14 +111,14 @@ impl Refresh<'_> {
         Ok(())
     }
 
-    fn embed(&self, most: usize, pending: i64, waits: &str, write: &str) -> Result<i64> {
+    fn embed(&self, most: usize, pending: i64, waits: &str, lock: &str, write: &str) -> Result<i64> {
         let c = self.catalog;
         let encoder = session::encoder(self.model())?;
         let identity = session::identity(&encoder);
         let total = pending.min(i64::try_from(most).unwrap_or(i64::MAX));
         let document = Document::of(c)?;
         let next = format!(
-            "SELECT w.id, w.hash, d.text FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {waits} ORDER BY c.id LIMIT $2) w
+            "SELECT w.id, w.hash, d.text FROM (SELECT c.id, c.key, c.hash FROM {companion} c WHERE {waits} ORDER BY c.id LIMIT $2 {lock}) w
              CROSS JOIN LATERAL (SELECT {text} AS text FROM {items} i WHERE i.{key} {equal} w.key LIMIT 1) d",
             text = document.text,
             companion = c.companion,
@@ -156,5 +162,7 @@ pub fn queued(catalog: &Catalog, most: i64) -> Result<i64> {
 
 /// An item whose vector is missing, of an older text, or of another model (`$1`).
 const PENDING: &str = "(c.embedded IS DISTINCT FROM c.hash OR c.model IS DISTINCT FROM $1)";
+/// Rows that nobody else is writing, and nobody else writes until this is committed.
+const FREE: &str = "FOR NO KEY UPDATE SKIP LOCKED";
 /// An item whose vector is missing or of an older text.
 const QUEUED: &str = "c.embedded IS DISTINCT FROM c.hash";

@@ -10,7 +10,7 @@
 //!   VIEW` does: whatever code a shop has in views, triggers and index expressions runs with the shop's own rights.
 //! * It is in nobody's way: whoever wants a database for himself (`DROP DATABASE`, `CREATE DATABASE … TEMPLATE`) locks it
 //!   first, and the launcher, which looks for that lock, sends the worker away. A catalog that a refresh by call is at is
-//!   left alone, and of a deadlock the worker is the victim.
+//!   left alone, and so is an item that somebody is writing.
 //! * An ERROR ends one step. It is kept in `persona.worker_errors`, and the task waits, each time twice as long.
 
 mod board;

@@ -4,7 +4,7 @@ use super::super::activity::Shown;
 use super::super::api::catalog::complete;
 use super::super::catalog::{self, Catalog};
 use super::super::identity::Acting;
-use super::super::refresh::{AT_ONCE, Refresh, queued};
+use super::super::refresh::{Refresh, queued};
 use super::super::training::Training;
 use super::super::{guc, steps};
 use super::process::{self, Failure, attempt};
@@ -26,6 +26,8 @@ const TURN: f64 = 60.0;
 const BUSY: f64 = 5.0;
 /// Until a database without the extension, or without catalogs, is looked at again; a new catalog makes itself known.
 const SELDOM: f64 = 3600.0;
+/// Texts that are embedded in one transaction: a writer who changes one of them once more waits for no longer than that.
+const BATCH: usize = 32;
 /// Statistics are counted at most in this part of the time.
 const SHARE: f64 = 0.1;
 
@@ -51,6 +53,7 @@ fn stay(database: u32) -> Moment {
     loop {
         // First: what is changed from here on is found by this look or by the next.
         board::take_mark(database);
+        process::show(Some("what is due"));
         let next = match attempt(record::watched) {
             Ok(Some(watched)) if !watched.is_empty() => look(&watched, begun),
             Ok(_) => return now() + SELDOM,
@@ -192,7 +195,7 @@ fn vectors(one: &Watched, begun: Moment) -> Ended<Outcome> {
     loop {
         let embedded = step(one, |catalog| {
             let refresh = Refresh::new(catalog)?;
-            if catalog.wanted.is_some() { refresh.incoming(AT_ONCE) } else { refresh.newer(AT_ONCE) }
+            if catalog.wanted.is_some() { refresh.incoming(BATCH) } else { refresh.newer(BATCH) }
         })?;
         match embedded {
             None => return Ok(Outcome::Busy),
@@ -204,7 +207,7 @@ fn vectors(one: &Watched, begun: Moment) -> Ended<Outcome> {
         }
     }
     // Once there are vectors to build it from, it is built at once and not row by row.
-    let index = step(one, |catalog| steps::run(&Refresh::new(catalog)?, steps::INDEX, AT_ONCE))?;
+    let index = step(one, |catalog| steps::run(&Refresh::new(catalog)?, steps::INDEX, BATCH))?;
     Ok(if index.is_some() { Outcome::Done(rows, 0) } else { Outcome::Busy })
 }
 
@@ -215,7 +218,7 @@ fn statistics(one: &Watched) -> Ended<Outcome> {
     let _shown = Shown::new("refresh", one.items);
     // Vectors of a bundle whose files have changed are in no queue.
     loop {
-        match step(one, |catalog| Refresh::new(catalog)?.vectors(AT_ONCE))? {
+        match step(one, |catalog| Refresh::new(catalog)?.free(BATCH))? {
             None => return Ok(Outcome::Busy),
             Some(0) => break,
             Some(_) => {}
@@ -230,7 +233,7 @@ fn statistics(one: &Watched) -> Ended<Outcome> {
         at = if number == steps::VECTORS {
             Some(steps::INDEX)
         } else {
-            match step(one, |catalog| steps::run(&Refresh::new(catalog)?, number, AT_ONCE))? {
+            match step(one, |catalog| steps::run(&Refresh::new(catalog)?, number, BATCH))? {
                 Some(next) => next,
                 None => return Ok(Outcome::Busy),
             }

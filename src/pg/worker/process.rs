@@ -69,8 +69,6 @@ pub fn settle() {
         (c"default_transaction_deferrable", c"off"),
         // Who waits for a lock that cannot be had stands in a queue that others stand behind.
         (c"lock_timeout", c"10s"),
-        // Whoever looks first is the victim of a deadlock: not the shop's writer.
-        (c"deadlock_timeout", c"100ms"),
         (c"search_path", c"pg_catalog, pg_temp"),
     ] {
         set(name, value);
