@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import psycopg
 from case import Case, found, one, outcome, sqlstate, until
@@ -23,6 +24,11 @@ def processes(connection, kind: str, database: str | None = None) -> list[int]:
 def queued(connection, items: str = "products") -> int:
     """Items whose text is newer than their vector."""
     return one(connection, f"SELECT count(*) FROM {items}_persona WHERE embedded IS DISTINCT FROM hash")
+
+
+def waited(pid: int) -> float:
+    """Seconds for which a process could have run, but others had the cores."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def settled(connection) -> bool:
@@ -51,10 +57,12 @@ def words_at_commit_and_vectors_soon(case: Case) -> None:
         begun = time.monotonic()
         rows = found(reader, "zorbulon", k=50)
         assert len(rows) == 50 and {row[0] for row in rows} <= new(writer), "found by their words at commit"
-        until(lambda: queued(reader) == 0)
-        took = time.monotonic() - begun
-        print(f"      1,000 vectors {took:.1f} s after the commit")
-        assert took <= 30, took
+        pid = until(lambda: processes(reader, WORKER))[0]
+        before = waited(pid)
+        until(lambda: queued(reader) == 0, 120)
+        took, starved = time.monotonic() - begun, waited(pid) - before
+        print(f"      1,000 vectors {took:.1f} s after the commit, of which other processes had the worker's core for {starved:.1f} s")
+        assert took - starved <= 30, (took, starved)
         assert one(reader, "SELECT count(*) FROM products_persona WHERE embedding IS NULL") == 0
         state = until(lambda: reader.execute("SELECT rows, failures FROM persona.worker_tasks WHERE task = 'vectors' AND rows >= 1000").fetchone())
         assert state[1] == 0
@@ -224,6 +232,38 @@ def databases_without_the_extension_are_left_alone(case: Case) -> None:
             until(lambda: one(inside, "SELECT count(*) FROM persona.worker_tasks WHERE task = 'statistics'") == 1)
         assert [one(admin, count, name) for name in ("closed", "template1")] == before
         assert not processes(admin, WORKER, "postgres")
+
+
+@outcome(own=True)
+def without_a_place_it_waits(case: Case) -> None:
+    """Where all of max_worker_processes are taken, one WARNING in the log says so and everything works by call; with a place again catalogs are kept fresh."""
+    case.server.restart({**ON, "max_worker_processes": "2"})
+    with case.connect() as connection:
+        connection.execute("UPDATE products SET title = 'Quixel lamp' WHERE id = 2")
+        until(lambda: "max_worker_processes" in case.server.log(2000))
+        assert found(connection, "quixel", k=1)[0][0] == 2 and queued(connection) == 1
+        assert one(connection, "SELECT rows FROM persona.refresh('products') WHERE step = 'vectors'") == 1
+        connection.execute("UPDATE products SET title = 'Quixel stove' WHERE id = 2")
+    assert case.server.log(2000).count("max_worker_processes") == 1
+    case.server.restart({"max_worker_processes": "8"})
+    with case.connect() as connection:
+        until(lambda: queued(connection) == 0)
+
+
+@outcome(own=True)
+def views_are_looked_through(case: Case) -> None:
+    """A catalog of a view, which has no trigger, is looked through on the interval: a row that comes, changes or goes is found, and found no more, without a call."""
+    case.do("""CREATE TABLE stock (id int PRIMARY KEY, title text, sold bool DEFAULT false); INSERT INTO stock VALUES (1, 'tents'), (2, 'boots');
+        CREATE VIEW shelf AS SELECT id, title FROM stock WHERE NOT sold;
+        SELECT persona.create_catalog('shelf', title => 'title', options => '{"key": "id"}')""")
+    case.server.restart(ON)
+    with case.connect() as connection:
+        until(lambda: one(connection, "SELECT count(embedding) FROM shelf_persona") == 2)
+        connection.execute("INSERT INTO stock VALUES (3, 'zorbulon'); UPDATE stock SET title = 'quixel' WHERE id = 1; UPDATE stock SET sold = true WHERE id = 2")
+        vectors = "SELECT count(*) FROM shelf_persona WHERE key <> 2 AND embedded = hash"
+        until(lambda: one(connection, "SELECT count(*) FROM shelf_persona") == 2 and one(connection, vectors) == 2)
+        for word, key in (("zorbulon", 3), ("quixel", 1)):
+            assert [row[0] for row in found(connection, word, items="shelf", k=1)] == [key]
 
 
 @outcome(own=True)

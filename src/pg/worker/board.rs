@@ -115,6 +115,11 @@ pub fn launched(pid: i32) {
     *BOARD.exclusive() = Board { launcher: pid, ..Board::default() };
 }
 
+/// The launcher's process.
+pub fn launcher() -> i32 {
+    BOARD.share().launcher
+}
+
 /// Keeps the places of the databases that there are, gives new ones a place, and returns all of them; whether some have
 /// found none is the second.
 pub fn known(databases: &[u32]) -> (Vec<Place>, bool) {
