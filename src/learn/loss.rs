@@ -3,6 +3,8 @@
 //! A listwise softmax orders the candidates of one list; binary cross-entropy of each candidate's own label, soft and
 //! weighted, keeps scores comparable from list to list, so that score plus bias is the logarithm of the odds.
 
+use crate::measure::metric;
+
 /// What binary cross-entropy counts beside the listwise term.
 pub const POINTWISE: f32 = 0.2;
 
@@ -54,13 +56,8 @@ pub fn list(scores: &[f32], labels: &[f32], bias: f32, weight: f32, gradient: &m
 pub fn ndcg(scores: &[f32], labels: &[f32], ids: &[i64]) -> f64 {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(ids[*a].cmp(&ids[*b])));
-    let discount = |place: usize| 1.0 / ((place + 2) as f64).log2();
-    let gain = |label: f32| f64::from(label);
-    let found: f64 = order.iter().take(10).enumerate().map(|(place, n)| gain(labels[*n]) * discount(place)).sum();
-    let mut best: Vec<f32> = labels.to_vec();
-    best.sort_unstable_by(|a, b| b.total_cmp(a));
-    let ideal: f64 = best.iter().take(10).enumerate().map(|(place, label)| gain(*label) * discount(place)).sum();
-    if ideal > 0.0 { found / ideal } else { 0.0 }
+    let gains: Vec<f64> = order.iter().map(|n| f64::from(labels[*n])).collect();
+    metric::ndcg(&gains, &gains, 10).unwrap_or(0.0)
 }
 
 #[cfg(test)]

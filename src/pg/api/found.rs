@@ -251,7 +251,7 @@ pub fn find<T>(
     let encoder = session::encoder(&catalog.model)?;
     let identity = session::identity(&encoder);
     let mut store = PgStore::new(&catalog, &filter, &identity)?;
-    let (understanding, vector) = understand::ask(&catalog, call.query, &options, store.is_guarded())?;
+    let (understanding, vector) = understand::ask(&store, &encoder, call.query, &options)?;
     if let Some(understanding) = &understanding {
         store.exclude(&understanding.unwanted())?;
     }
