@@ -100,9 +100,11 @@ pub fn wait(most: Duration) {
 
 /// Ends where it is told to, and reads the configuration anew where that has changed.
 pub fn obey() {
-    pgrx::check_for_interrupts!();
     // SAFETY: plain globals, set by the signal handlers.
     unsafe {
+        // There is no statement that could be cancelled: who meant one came too late.
+        pg_sys::QueryCancelPending = 0;
+        pgrx::check_for_interrupts!();
         if pg_sys::ShutdownRequestPending != 0 {
             // Not 0, which would mean for good: after pg_terminate_backend it comes back.
             pg_sys::proc_exit(1);
