@@ -2,9 +2,9 @@
 
 use super::super::activity::Shown;
 use super::super::error::door;
+use super::super::json::JsonB;
 use super::super::training::{Options, Row, Training};
 use super::super::{catalog, identity};
-use pgrx::JsonB;
 use pgrx::prelude::*;
 
 /// Trains in one transaction: a row for each epoch, the ranker as the last of them has it.

@@ -3,6 +3,7 @@
 use super::super::companion::ident;
 use super::super::error::door;
 use super::super::identity::{self, Owner};
+use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::PgStore;
 use super::super::{catalog, history, lexicon, session, understand as reading};
@@ -11,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::store::{Scope, Store};
 use crate::understand::suggest::{Taste, suggest as complete};
 use crate::understand::{Category, normalize, segment};
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ const NEAREST: usize = 20;
 
 /// What a query means; NULL for NULL.
 #[pg_extern(name = "_understand", stable, parallel_restricted, cost = 1000)]
-pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: bool) -> Option<JsonB> {
+pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: Option<bool>) -> Option<JsonB> {
     let query = query?;
     // Its understanding says the query back: of a pasted page, no more than is read.
     let query = normalize::head(query);
@@ -49,7 +49,7 @@ pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: bool) 
             return Ok(Some(JsonB(understood.to_json(catalog.price.as_deref()))));
         }
         understood.dropped = reading::dropped(&store, &understood)?;
-        if embed {
+        if embed.unwrap_or(true) {
             let encoder = session::encoder(&catalog.model)?;
             let vector = session::embed_query(&encoder, &understood.text)?;
             reading::classify(&store, &lexicon, &mut understood, &vector)?;
