@@ -10,6 +10,7 @@ use super::{adapter, lexicon, session};
 use crate::catalog::options::SearchOptions;
 use crate::embed::Encoder;
 use crate::error::Result;
+use crate::memory::{self, room_for};
 use crate::retrieve::lexical::Bm25;
 use crate::store::Store;
 use crate::tune::Task;
@@ -129,6 +130,8 @@ type Asked = (Option<Arc<Understanding>>, Option<Arc<[f32]>>);
 
 /// What a query means and its vector; nothing of either for a query that says nothing.
 pub fn ask(store: &PgStore, encoder: &Encoder, query: Option<&str>, options: &SearchOptions) -> Result<Asked> {
+    // A search's own work is bounded; what grows with the query are a few copies of it.
+    room_for(memory::CALL + query.map_or(0, str::len) * 16)?;
     let Some(query) = query.map(str::trim).filter(|q| !q.is_empty()) else { return Ok((None, None)) };
     if !options.understand {
         return Ok((None, Some(session::embed_query(encoder, query)?)));
