@@ -168,7 +168,7 @@ impl<'a> Training<'a> {
     /// The examples of a basket: its items after its history.
     fn examples(&mut self, log: &Log, basket: &Basket, examples: &mut Vec<Example>) {
         let history: Vec<Event> = basket.history(log, self.settings.history);
-        let mut steps = sequence::steps(&history, basket.at);
+        let mut steps = sequence::steps(&history, log.asked(basket.at));
         steps.retain(|step| self.table.row(step.item).is_some());
         if steps.is_empty() {
             return;

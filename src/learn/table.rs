@@ -116,15 +116,15 @@ pub struct Teacher<'a> {
 }
 
 impl Teacher<'_> {
-    fn read(&self, history: &[Event], moment: &Moment) -> Reading {
+    fn read(&self, history: &[Event], at: f64, moment: &Moment) -> Reading {
         let own = |item: i64| self.table.row(item).map(|row| self.taught.own(row));
-        self.taught.encoder.read(&sequence::steps(history, moment.at), own, moment)
+        self.taught.encoder.read(&sequence::steps(history, at), own, moment)
     }
 }
 
 impl Encode for Teacher<'_> {
-    fn learnt(&self, history: &[Event], moment: &Moment, items: &[Item]) -> Vec<Learnt> {
-        let reading = self.read(history, moment);
+    fn learnt(&self, history: &[Event], at: f64, moment: &Moment, items: &[Item]) -> Vec<Learnt> {
+        let reading = self.read(history, at, moment);
         let own = |item: &Item| match (self.table.row(item.id), &item.vector) {
             (Some(row), _) => Some(self.taught.own(row)),
             (None, Some(vector)) => Some(self.taught.encoder.by_text(vector, &self.table.mean)),
@@ -133,8 +133,8 @@ impl Encode for Teacher<'_> {
         items.iter().map(|item| own(item).map(|own| learnt(&reading, &own)).unwrap_or_default()).collect()
     }
 
-    fn nearest(&self, history: &[Event], moment: &Moment, n: usize) -> Vec<i64> {
-        let reading = self.read(history, moment);
+    fn nearest(&self, history: &[Event], at: f64, moment: &Moment, n: usize) -> Vec<i64> {
+        let reading = self.read(history, at, moment);
         let Some(shopper) = reading.shopper else { return Vec::new() };
         let mut scored: Vec<(f32, i64)> = self
             .taught
