@@ -209,16 +209,17 @@ impl Log {
         baskets
     }
 
-    /// How many shoppers took each item.
-    pub fn shoppers_of_items(&self) -> HashMap<i64, u32> {
-        let mut shoppers = HashMap::new();
-        for rows in self.shoppers() {
-            let items: HashSet<i64> = self.events[rows].iter().filter(|e| e.weight > 0.0).map(|e| e.item).collect();
-            for item in items {
-                *shoppers.entry(item).or_default() += 1;
+    /// How many shoppers took each item in some baskets, which come by shopper.
+    pub fn shoppers_of_items<'b>(&self, baskets: impl IntoIterator<Item = &'b Basket>) -> HashMap<i64, u32> {
+        let mut shoppers: HashMap<i64, (u32, u32)> = HashMap::new();
+        for basket in baskets {
+            for event in self.events[basket.rows.clone()].iter().filter(|e| e.weight > 0.0) {
+                let (count, last) = shoppers.entry(event.item).or_insert((0, u32::MAX));
+                *count += u32::from(*last != event.shopper);
+                *last = event.shopper;
             }
         }
-        shoppers
+        shoppers.into_iter().map(|(item, (count, _))| (item, count)).collect()
     }
 
     /// The moment before which so large a share of the telling rows lies.

@@ -9,7 +9,7 @@ use super::encoder;
 use super::log::{Basket, Log};
 use super::propensity::Propensity;
 use super::sample::{self, Encode, Lists, Maker, Texts, Untaught};
-use super::table::{Table, Teacher};
+use super::table::{Table, Taught, Teacher};
 use super::train::{self, Epoch};
 use crate::control::Control;
 use crate::error::Result;
@@ -17,6 +17,7 @@ use crate::measure::interval::{self, Figure};
 use crate::random::Random;
 use crate::rank::network::{HEADS, Head, Ranker};
 use crate::store::Store;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -76,6 +77,12 @@ pub struct Slice {
     pub test: Vec<Basket>,
 }
 
+impl Slice {
+    fn baskets(&self) -> impl Iterator<Item = &Basket> {
+        self.train.iter().chain(&self.validation).chain(&self.test)
+    }
+}
+
 /// The behaviour, cut.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
@@ -104,6 +111,27 @@ pub struct Course<'a> {
     pub table: &'a Table,
     /// What it has learnt so far.
     pub training: encoder::Training<'a>,
+    /// Fewest shoppers of an item of which is told what was learnt.
+    pub least: u32,
+}
+
+impl<'a> Course<'a> {
+    /// What it has learnt by a slice, as a search would see it.
+    fn teacher<'t>(&self, taught: &'t Taught, log: &Log, plan: &Plan, slice: &Slice) -> Teacher<'t>
+    where
+        'a: 't,
+    {
+        let before = plan.slices.iter().take_while(|other| *other != slice).flat_map(Slice::baskets);
+        let mut before: Vec<&Basket> = plan.history.iter().chain(before).collect();
+        before.sort_unstable_by_key(|basket| basket.rows.start);
+        Teacher { table: self.table, taught, told: self.told(&log.shoppers_of_items(before)) }
+    }
+
+    /// Of which rows is told what was learnt, from how many shoppers took each item.
+    pub fn told(&self, shoppers: &HashMap<i64, u32>) -> Vec<bool> {
+        let told = |id: &i64| shoppers.get(id).copied().unwrap_or(0) >= self.least.max(1);
+        self.table.ids.iter().map(told).collect()
+    }
 }
 
 /// Cuts the behaviour; what lies before `after` (what a parent has learnt already) is only history.
@@ -206,7 +234,7 @@ impl Shop<'_> {
         cut: &mut Cut,
     ) -> Result<()> {
         let taught = course.map(|c| c.training.taught());
-        let teacher = course.zip(taught.as_ref()).map(|(c, taught)| Teacher { table: c.table, taught });
+        let teacher = course.zip(taught.as_ref()).map(|(c, taught)| c.teacher(taught, self.log, plan, slice));
         let encoder = teacher.as_ref().map_or(&Untaught as &dyn Encode, |t| t);
         for (what, baskets) in [(Use::Train, &slice.train), (Use::Validate, &slice.validation)] {
             let training = what == Use::Train;
@@ -242,7 +270,7 @@ impl Shop<'_> {
         /// Baskets whose candidates are held at once.
         const AT_ONCE: usize = 16;
         let taught = course.map(|c| c.training.taught());
-        let teacher = course.zip(taught.as_ref()).map(|(c, taught)| Teacher { table: c.table, taught });
+        let teacher = course.zip(taught.as_ref()).map(|(c, taught)| c.teacher(taught, self.log, plan, slice));
         let encoder = teacher.as_ref().map_or(&Untaught as &dyn Encode, |t| t);
         let mut random = Random::named(drawn.seed, "judged");
         let mut own = slice.test.clone();
@@ -269,13 +297,10 @@ const CUT: f64 = 0.3;
 
 /// The encoder learns a slice, and as much of what lies before it, so that it is not forgotten.
 pub fn learn(course: &mut Course, log: &Log, plan: &Plan, slice: usize, seed: u64, control: &dyn Control) -> Result<()> {
-    let of = |slice: &Slice| -> Vec<Basket> {
-        [&slice.train, &slice.validation, &slice.test].into_iter().flatten().cloned().collect()
-    };
     let Some(own) = plan.slices.get(slice) else { return Ok(()) };
-    let mut learnt = of(own);
+    let mut learnt: Vec<Basket> = own.baskets().cloned().collect();
     let mut old = plan.history.clone();
-    old.extend(plan.slices[..slice].iter().flat_map(of));
+    old.extend(plan.slices[..slice].iter().flat_map(Slice::baskets).cloned());
     Random::named(seed, &format!("rehearsed {slice}")).shuffle(&mut old);
     old.truncate(learnt.len());
     learnt.extend(old);

@@ -136,7 +136,28 @@ pub fn start(lists: &Lists, seed: u64) -> Ranker {
             packed[at + CALL.len()] = constant as f32;
         }
     }
-    Ranker::new(scale, packed, [-3.0; 2])
+    let mut ranker = Ranker::new(scale, packed, [0.0; 2]);
+    ranker.bias = network::HEADS.map(|head| bias(&ranker, head, lists));
+    ranker
+}
+
+/// The constant with which the chances of a head add up to what was taken. Without it the networks would have to make it
+/// of their features, and an item of which nothing is known, which has none, would seem better than all others.
+fn bias(ranker: &Ranker, head: Head, lists: &Lists) -> f32 {
+    let own: Vec<&List> = lists.lists.iter().filter(|list| list.head == head).collect();
+    let some = own.iter().step_by((own.len() / 500).max(1));
+    let scored: Vec<(Vec<f32>, f32)> =
+        some.map(|list| (scores(ranker, list, lists), lists.labels[list.range.clone()].iter().sum())).collect();
+    let taken: f64 = scored.iter().map(|(_, taken)| f64::from(*taken)).sum();
+    let chances = |bias: f64| -> f64 {
+        scored.iter().flat_map(|(scores, _)| scores).map(|s| 1.0 / (1.0 + (-f64::from(*s) - bias).exp())).sum()
+    };
+    let (mut low, mut high) = (-40.0, 10.0);
+    for _ in 0..40 {
+        let middle = (low + high) / 2.0;
+        if chances(middle) > taken { high = middle } else { low = middle }
+    }
+    low as f32
 }
 
 /// The place of "words" among the features of a call.
@@ -298,6 +319,7 @@ pub fn fit(
 ) -> Result<(Ranker, Vec<Epoch>)> {
     let mut fit = Fit::new(lists, ranker, settings, seed);
     let began = Epoch { ndcg: validate(&fit.ranker, validation), ..Epoch::default() };
+    tell(&began);
     let mut best = (fit.ranker.clone(), began.quality(), 0);
     let mut epochs = Vec::new();
     for number in 1..=settings.epochs {

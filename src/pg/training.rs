@@ -23,7 +23,7 @@ use crate::learn::log::{Basket, Log, Logged};
 use crate::learn::plan::{self, Course, Cut, Drawn, Known, Shop, Verdict};
 use crate::learn::propensity::Propensity;
 use crate::learn::sample::Lists;
-use crate::learn::table::{Table, Taught};
+use crate::learn::table::Table;
 use crate::learn::{encoder, train};
 use crate::rank::network::{HEADS, Head, Ranker};
 use crate::shopper::sequence::Encoder;
@@ -171,7 +171,7 @@ impl<'a> Training<'a> {
             }
         }
         let (fitted, verdicts) = outcome.ok_or_else(|| Error::Internal("nothing was fitted".into()))?;
-        self.keep(fitted, &verdicts, (parent, &log, &cut), course.map(|c| (c.training.taught(), &table)))?;
+        self.keep(fitted, &verdicts, (parent, &log, &cut), course)?;
         Ok(rows)
     }
 
@@ -181,9 +181,10 @@ impl<'a> Training<'a> {
         mut fitted: Ranker,
         verdicts: &[Verdict],
         (parent, log, cut): (Option<i64>, &Log, &Cut),
-        taught: Option<(Taught, &Table)>,
+        course: Option<Course>,
     ) -> Result<()> {
-        fitted.encoder = taught.as_ref().map(|(t, _)| t.encoder.clone());
+        let taught = course.as_ref().map(|c| c.training.taught());
+        fitted.encoder = taught.as_ref().map(|t| t.encoder.clone());
         let fresh = Fresh {
             ranker: &fitted,
             parent,
@@ -192,11 +193,9 @@ impl<'a> Training<'a> {
             metrics: metrics(verdicts),
         };
         let number = ranker::keep(self.catalog, fresh)?;
-        if let Some((taught, table)) = &taught {
-            let least = refresh::min_shoppers(self.catalog)?;
-            let shoppers = log.shoppers_of_items();
-            let shared = |row: usize| shoppers.get(&table.ids[row]).copied().unwrap_or(0) >= least;
-            learned::keep(self.catalog, number, (table, taught), shared, &self.control)?;
+        if let Some((course, taught)) = course.as_ref().zip(taught.as_ref()) {
+            let told = course.told(&log.shoppers_of_items(&log.baskets()));
+            learned::keep(self.catalog, number, (course.table, taught), |row| told[row], &self.control)?;
         }
         ranker::prune(self.catalog)?;
         let due = match self.options.deploy {
@@ -312,7 +311,7 @@ impl<'a> Training<'a> {
                 seconds,
             });
         }
-        Ok(Some(Course { table, training }))
+        Ok(Some(Course { table, training, least: refresh::min_shoppers(self.catalog)? }))
     }
 
     /// How lists are drawn.
@@ -337,6 +336,15 @@ impl<'a> Training<'a> {
         let mut last = Instant::now();
         let settings = train::Settings { epochs: self.options.epochs, ..train::Settings::default() };
         let mut tell = |epoch: &train::Epoch| {
+            if epoch.epoch == 0 {
+                pgrx::notice!(
+                    "train of {}: before it learns: validation NDCG@10 search {:.4}, recommend {:.4}",
+                    self.catalog.name,
+                    epoch.ndcg[0],
+                    epoch.ndcg[1]
+                );
+                return;
+            }
             let known = |n: f64| n.is_finite().then_some(n);
             let row = Row {
                 stage: "ranker",

@@ -53,6 +53,12 @@ pub fn forget(
             if let Some(baskets) = &catalog.baskets {
                 lines.push(again(baskets, refresh.step("baskets", Refresh::baskets)?));
             }
+            if let Some(segments) = &catalog.segments {
+                lines.push(again(segments, refresh.step("segments", Refresh::segments)?));
+            }
+            if let Some(queries) = &catalog.queries {
+                lines.push(again(queries, refresh.step("queries", Refresh::queries)?));
+            }
             lines.extend(rankers(&catalog, first)?);
         }
         Ok(lines)
