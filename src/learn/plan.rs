@@ -245,7 +245,7 @@ impl Shop<'_> {
             random.shuffle(&mut own);
             own.truncate(most);
             let settings = sample::Settings {
-                others: if training { drawn.others } else { drawn.others * 3 },
+                others: if training { drawn.others } else { drawn.others * 2 },
                 history: drawn.history,
                 cut: if training { CUT } else { 0.0 },
                 queries: (most / own.len().max(1)).clamp(1, QUERIES),

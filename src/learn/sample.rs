@@ -81,17 +81,20 @@ pub struct Lists {
     pub before: Vec<f32>,
     /// Items of the candidates.
     pub items: Vec<i64>,
+    /// For how many candidates each stands: 1, or more where it was drawn from so many.
+    pub counts: Vec<f32>,
 }
 
 impl Lists {
     /// Bytes that a candidate takes.
-    pub const EACH: usize = size_of::<Features>() + 16;
+    pub const EACH: usize = size_of::<Features>() + 20;
 }
 
 /// How lists are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Candidates kept of a list that were not taken, at random; `usize::MAX` is all, as a search has them.
+    /// Candidates kept of a list that were not taken: two thirds are those that the ranking to beat and the encoder have
+    /// highest, one third is drawn from the rest and stands for it. `usize::MAX` is all, as a search has them.
     pub others: usize,
     /// Newest events of a history that are read.
     pub history: usize,
@@ -310,17 +313,32 @@ impl Maker<'_> {
         self.push(ask, |_, _, taken| taken, random, control, lists)
     }
 
-    /// Distinct candidates: what was taken of them, and some of the others.
-    fn some(&self, ids: Vec<i64>, taken: &HashMap<i64, f32>, random: &mut Random) -> Vec<i64> {
-        let mut known = HashSet::new();
-        let distinct = ids.into_iter().filter(|id| known.insert(*id));
-        let (mut kept, mut others): (Vec<i64>, Vec<i64>) = distinct.partition(|id| taken.contains_key(id));
-        if others.len() > self.settings.others {
-            random.shuffle(&mut others);
-            others.truncate(self.settings.others);
+    /// Which candidates are kept, and for how many each stands. The highest decide the first ten places, and are kept
+    /// themselves; a list of those alone would teach that what ranks high is bad, so some of the rest stand for all of it.
+    fn some(&self, labels: &[f32], scores: [&[f32]; 2], random: &mut Random) -> Vec<(usize, f32)> {
+        let others: Vec<usize> = (0..labels.len()).filter(|n| labels[*n] <= 0.0).collect();
+        if others.len() <= self.settings.others {
+            return (0..labels.len()).map(|n| (n, 1.0)).collect();
         }
-        kept.extend(others);
-        kept
+        let third = self.settings.others / 3;
+        let mut kept = vec![false; labels.len()];
+        for scores in scores {
+            let mut left: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
+            let high = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+            if left.len() > third {
+                left.select_nth_unstable_by(third, high);
+            }
+            left.into_iter().take(third).for_each(|n| kept[n] = true);
+        }
+        let mut rest: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
+        random.shuffle(&mut rest);
+        let drawn = (self.settings.others - 2 * third).min(rest.len());
+        let each = rest.len() as f32 / drawn.max(1) as f32;
+        let mut all: Vec<(usize, f32)> =
+            (0..labels.len()).filter(|n| labels[*n] > 0.0 || kept[*n]).map(|n| (n, 1.0)).collect();
+        all.extend(rest.into_iter().take(drawn).map(|n| (n, each)));
+        all.sort_unstable_by_key(|(n, _)| *n);
+        all
     }
 
     /// Asks for a list's candidates as a search does; `label` says of an item what it is worth, from the idf of the whole
@@ -354,11 +372,12 @@ impl Maker<'_> {
                 let brought = self.encoder.nearest(question.history(), at, &moment, weights::TOGETHER_CAP);
                 ids.extend(brought.into_iter().filter(|id| !question.leaves_out(&request.options, *id)));
             }
-            self.some(ids, &ask.taken, random)
+            ids
         } else {
-            let mut known = HashSet::new();
-            ask.shown.into_iter().filter(|id| known.insert(*id)).collect()
+            ask.shown
         };
+        let mut distinct = HashSet::new();
+        let ids: Vec<i64> = ids.into_iter().filter(|id| distinct.insert(*id)).collect();
         let before = match self.before {
             Some(ranker) => {
                 let again = Question::after(self.store, &request, vector, question.history().to_vec())?;
@@ -381,12 +400,15 @@ impl Maker<'_> {
         let closeness = question.closeness();
         let known = question.known_at(&request, &closeness);
         let learnt = self.encoder.learnt(question.history(), at, &moment, &items);
+        let scores: Vec<f32> = items.iter().map(|item| before.parts(item).score()).collect();
+        let sequence: Vec<f32> = learnt.iter().map(|l| l.sequence + l.bias).collect();
         let first = lists.features.len();
-        for ((item, label), learnt) in items.iter().zip(labels).zip(learnt) {
-            lists.features.push(feature::of(&known, item, learnt));
-            lists.before.push(before.parts(item).score());
-            lists.labels.push(label);
-            lists.items.push(item.id);
+        for (n, count) in self.some(&labels, [&scores, &sequence], random) {
+            lists.features.push(feature::of(&known, &items[n], learnt[n]));
+            lists.before.push(scores[n]);
+            lists.labels.push(labels[n]);
+            lists.items.push(items[n].id);
+            lists.counts.push(count);
         }
         let range = first..lists.features.len();
         let call = feature::call(&known);

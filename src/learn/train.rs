@@ -146,12 +146,13 @@ pub fn start(lists: &Lists, seed: u64) -> Ranker {
 fn bias(ranker: &Ranker, head: Head, lists: &Lists) -> f32 {
     let own: Vec<&List> = lists.lists.iter().filter(|list| list.head == head).collect();
     let some = own.iter().step_by((own.len() / 500).max(1));
-    let scored: Vec<(Vec<f32>, f32)> =
-        some.map(|list| (scores(ranker, list, lists), lists.labels[list.range.clone()].iter().sum())).collect();
-    let taken: f64 = scored.iter().map(|(_, taken)| f64::from(*taken)).sum();
-    let chances = |bias: f64| -> f64 {
-        scored.iter().flat_map(|(scores, _)| scores).map(|s| 1.0 / (1.0 + (-f64::from(*s) - bias).exp())).sum()
-    };
+    let (mut scored, mut taken) = (Vec::new(), 0.0);
+    for list in some {
+        scored.extend(scores(ranker, list, lists).into_iter().zip(&lists.counts[list.range.clone()]));
+        taken += lists.labels[list.range.clone()].iter().map(|label| f64::from(label.min(1.0))).sum::<f64>();
+    }
+    let chance = |score: f32, bias: f64| 1.0 / (1.0 + (-f64::from(score) - bias).exp());
+    let chances = |bias: f64| scored.iter().map(|(s, count)| f64::from(**count) * chance(*s, bias)).sum::<f64>();
     let (mut low, mut high) = (-40.0, 10.0);
     for _ in 0..40 {
         let middle = (low + high) / 2.0;
@@ -210,8 +211,9 @@ impl<'a> Fit<'a> {
         let labels = &self.lists.labels[list.range.clone()];
         let mut by_score = vec![0.0; labels.len()];
         let head = list.head as usize;
-        let (loss, by_bias) =
-            loss::list(&work.scores, labels, self.ranker.bias[head], weight * list.weight, &mut by_score);
+        let counts = &self.lists.counts[list.range.clone()];
+        let weight = weight * list.weight;
+        let (loss, by_bias) = loss::list(&work.scores, labels, counts, self.ranker.bias[head], weight, &mut by_score);
         bias[head] += by_bias;
         work.back(&self.ranker, &self.blocks, list, &by_score, weights);
         loss
@@ -294,7 +296,7 @@ pub fn scores(ranker: &Ranker, list: &List, lists: &Lists) -> Vec<f32> {
 /// NDCG@10 of a list by scores.
 pub fn ndcg(lists: &Lists, list: &List, scores: &[f32]) -> f64 {
     let range = list.range.clone();
-    loss::ndcg(scores, &lists.labels[range.clone()], &lists.items[range])
+    loss::ndcg(scores, &lists.labels[range.clone()], &lists.counts[range.clone()], &lists.items[range])
 }
 
 /// The mean NDCG@10 by head; NaN where a head has no list.
@@ -357,6 +359,7 @@ mod tests {
                 lists.features.push(row);
                 lists.items.push(item);
                 lists.before.push(0.0);
+                lists.counts.push(1.0);
             }
             let most = worth.iter().copied().fold(0.0, f32::max);
             lists.labels.extend(worth.iter().map(|w| f32::from(u8::from(*w == most))));

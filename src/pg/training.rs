@@ -96,7 +96,7 @@ pub struct Row {
 }
 
 /// Candidates of a training list that were not taken.
-const OTHERS: usize = 60;
+const OTHERS: usize = 72;
 /// Baskets below which nothing can be learnt.
 const FEWEST: usize = 50;
 
@@ -142,7 +142,7 @@ impl<'a> Training<'a> {
         let plan = plan::plan(&log, learnt_until, u64::from(self.options.seed));
         let goes_on = before.as_deref().filter(|_| parent.is_some() && plan::has_news(&log, learnt_until));
         let mut course = self.encode(&log, &table, &plan.history, goes_on, &mut rows)?;
-        let drawn = self.drawn()?;
+        let drawn = self.drawn(&table);
         let mut cut = Cut { propensity: Propensity::estimate(&log), ..Cut::default() };
         let mut outcome = None;
         for (number, slice) in plan.slices.iter().enumerate() {
@@ -315,14 +315,15 @@ impl<'a> Training<'a> {
     }
 
     /// How lists are drawn.
-    fn drawn(&self) -> Result<Drawn> {
-        // A basket makes a list for each head; half of the memory is for them.
-        let fits = Self::memory() / 2 / (2 * (OTHERS + 8) * Lists::EACH);
+    fn drawn(&self, table: &Table) -> Drawn {
+        // A basket makes a list for each head; what the encoder leaves of the memory is for them, and those to stop by.
+        let left = Self::memory() - (table.len() * Table::bytes(table.text)).min(Self::memory() / 2);
+        let fits = left * 2 / 3 / (2 * (OTHERS + 8) * Lists::EACH);
         let samples = self.options.samples.min(fits.max(100));
         if samples < self.options.samples {
             pgrx::notice!("{samples} samples of {} fit into persona.maintenance_memory", self.options.samples);
         }
-        Ok(Drawn { samples, others: OTHERS, history: history_limit(), seed: u64::from(self.options.seed) })
+        Drawn { samples, others: OTHERS, history: history_limit(), seed: u64::from(self.options.seed) }
     }
 
     /// How many items the catalog has.
