@@ -4,6 +4,8 @@
 //! items that share a word), plus the same among those of the sample that share one word of its title: whoever searches
 //! tells such items apart. The gradient is written out and checked against finite differences; one thread, one order.
 
+mod state;
+
 use super::adam::Adam;
 use super::log::{Basket, Log};
 use super::matrix;

@@ -296,7 +296,14 @@ impl Shop<'_> {
 const CUT: f64 = 0.3;
 
 /// The encoder learns a slice, and as much of what lies before it, so that it is not forgotten.
-pub fn learn(course: &mut Course, log: &Log, plan: &Plan, slice: usize, seed: u64, control: &dyn Control) -> Result<()> {
+pub fn learn(
+    course: &mut Course,
+    log: &Log,
+    plan: &Plan,
+    slice: usize,
+    seed: u64,
+    control: &dyn Control,
+) -> Result<()> {
     let Some(own) = plan.slices.get(slice) else { return Ok(()) };
     let mut learnt: Vec<Basket> = own.baskets().cloned().collect();
     let mut old = plan.history.clone();

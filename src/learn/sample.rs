@@ -148,7 +148,13 @@ struct Ask<'a> {
 
 impl Maker<'_> {
     /// The lists of some baskets. Those whose candidates hold nothing that was taken are left out.
-    pub fn lists(&self, baskets: &[Basket], random: &mut Random, control: &dyn Control, lists: &mut Lists) -> Result<()> {
+    pub fn lists(
+        &self,
+        baskets: &[Basket],
+        random: &mut Random,
+        control: &dyn Control,
+        lists: &mut Lists,
+    ) -> Result<()> {
         for (done, basket) in baskets.iter().enumerate() {
             control.check()?;
             control.progress("samples", done as u64, baskets.len() as u64);

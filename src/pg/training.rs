@@ -1,36 +1,36 @@
 //! Training inside Postgres: reads the behaviour as the catalog's owner, lets `learn` do the work, keeps the ranker.
 
+mod course;
 mod reader;
+mod steps;
 mod texts;
 
 use reader::Reader;
 use texts::ShopTexts;
 
 use super::catalog::Catalog;
-use super::companion::ident;
 use super::heldout::{HeldOut, Seeing, Split};
 use super::identity::{self, Acting};
 use super::interrupt::Backend;
 use super::ranker::{self, Fresh};
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
-use super::{guc, learned, log, refresh, session, vector};
+use super::{guc, learned, log, refresh, session};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::from_object;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::learn::log::{Basket, Log, Logged};
-use crate::learn::plan::{self, Course, Cut, Drawn, Known, Shop, Verdict};
+use crate::learn::log::{Log, Logged};
+use crate::learn::plan::{self, Course, Cut, Drawn, Known, Plan, Shop, Verdict};
 use crate::learn::propensity::Propensity;
 use crate::learn::sample::Lists;
 use crate::learn::table::Table;
-use crate::learn::{encoder, train};
+use crate::learn::train;
 use crate::rank::network::{HEADS, Head, Ranker};
-use crate::shopper::sequence::Encoder;
-use crate::store::Store;
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// When a trained ranker is deployed.
@@ -51,7 +51,7 @@ pub enum Deploy {
 pub struct Options {
     /// Decides every draw: the same seed gives the same weights. Default: 1.
     pub seed: u32,
-    /// Moments to train on, at most, 100 to 1,000,000. Default: 9,000.
+    /// Moments to train on, at most, 100 to 1,000,000. Default: 6,000.
     pub samples: usize,
     /// Passes over them, at most, 1 to 200. Default: 14.
     pub epochs: usize,
@@ -65,7 +65,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 1, samples: 9000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Never }
+        Options { seed: 1, samples: 6000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Never }
     }
 }
 
@@ -100,6 +100,22 @@ const OTHERS: usize = 72;
 /// Baskets below which nothing can be learnt.
 const FEWEST: usize = 50;
 
+/// What a training has read.
+struct Ready {
+    /// The model of the catalog's vectors, and its name in them.
+    encoder: Arc<crate::embed::Encoder>,
+    identity: String,
+    log: Log,
+    table: Table,
+    plan: Plan,
+    /// The ranker that is gone on from, as its row has it.
+    parent: Option<i64>,
+    /// The ranker that ranks now.
+    before: Option<Arc<Ranker>>,
+    /// The ranker whose encoder learns on, where it can.
+    goes_on: Option<Arc<Ranker>>,
+}
+
 /// One training of a catalog's ranker, by its owner.
 pub struct Training<'a> {
     catalog: &'a Catalog,
@@ -124,9 +140,23 @@ impl<'a> Training<'a> {
 
     /// Trains, judges, keeps, and deploys where that is due.
     pub fn run(&self) -> Result<Vec<Row>> {
+        let ready = self.ready(f64::INFINITY)?;
+        let mut rows = Vec::new();
+        let mut course = self.begin(&ready)?;
+        if let Some(course) = &mut course {
+            for pass in 0..ready.passes(&self.options) {
+                rows.push(self.pass(&ready, course, pass)?);
+            }
+        }
+        self.finish(&ready, course, &mut rows)?;
+        Ok(rows)
+    }
+
+    /// Reads what there is to learn from, up to a moment.
+    fn ready(&self, until: f64) -> Result<Ready> {
         let encoder = session::encoder(&self.catalog.model)?;
         let identity = session::identity(&encoder);
-        let log = self.log()?;
+        let log = self.log(until)?;
         let baskets = log.baskets().len();
         if baskets < FEWEST {
             let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
@@ -134,16 +164,24 @@ impl<'a> Training<'a> {
         }
         let parent = if self.options.anew { None } else { ranker::deployed(self.catalog)? };
         let before = ranker::to_rank_by(self.catalog, None)?;
-        let texts = ShopTexts::new(self.catalog, encoder);
-        let mut rows = Vec::new();
         let table = self.table(&PgStore::new(self.catalog, &Filter::default(), &identity)?)?;
         let learnt_until = parent.map(|parent| ranker::data_until(self.catalog, parent)).transpose()?.flatten();
         let learnt_until = learnt_until.unwrap_or(f64::NEG_INFINITY);
         let plan = plan::plan(&log, learnt_until, u64::from(self.options.seed));
-        let goes_on = before.as_deref().filter(|_| parent.is_some() && plan::has_news(&log, learnt_until));
-        let mut course = self.encode(&log, &table, &plan.history, goes_on, &mut rows)?;
-        let drawn = self.drawn(&table);
-        let mut cut = Cut { propensity: Propensity::estimate(&log), ..Cut::default() };
+        // An encoder that knows other texts or other values of context columns cannot go on.
+        let fits =
+            |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text && e.values == log.values);
+        let news = parent.is_some() && plan::has_news(&log, learnt_until);
+        let goes_on = before.as_ref().filter(|_| news).filter(fits).cloned();
+        Ok(Ready { encoder, identity, log, table, plan, parent, before, goes_on })
+    }
+
+    /// Draws the lists of each slice, fits the networks to them, judges them, keeps them.
+    fn finish(&self, ready: &Ready, mut course: Option<Course>, rows: &mut Vec<Row>) -> Result<()> {
+        let Ready { log, plan, parent, before, .. } = ready;
+        let texts = ShopTexts::new(self.catalog, ready.encoder.clone());
+        let drawn = self.drawn(&ready.table);
+        let mut cut = Cut { propensity: Propensity::estimate(log), ..Cut::default() };
         let mut outcome = None;
         for (number, slice) in plan.slices.iter().enumerate() {
             let held = HeldOut::make(self.catalog, &split(slice.known))?;
@@ -151,28 +189,26 @@ impl<'a> Training<'a> {
                 // The candidates and the statistics are those of a search at the slice's beginning.
                 let _seeing = Seeing::own_writes();
                 let _owner = Acting::as_owner(self.catalog.owner());
-                let store = PgStore::new(held.catalog(), &Filter::default(), &identity)?;
-                let shop = Shop { log: &log, store: &store, texts: &texts, items: self.items()?, before: before.as_ref() };
-                let seen = (&plan, slice);
+                let store = PgStore::new(held.catalog(), &Filter::default(), &ready.identity)?;
+                let shop = Shop { log, store: &store, texts: &texts, items: self.items()?, before: before.as_ref() };
+                let seen = (plan, slice);
                 shop.draw(seen, course.as_ref(), drawn, &self.control, &mut cut)?;
                 if number + 1 == plan.slices.len() {
                     self.told(&cut)?;
                     // Weights that were made for an encoder say nothing without one, and the other way round.
                     let same = |r: &&Ranker| parent.is_some() && r.encoder.is_some() == course.is_some();
-                    let fitted = self.fit(&cut, before.as_deref().filter(same), &mut rows)?;
-                    let verdicts =
-                        shop.judge(&fitted, seen, course.as_ref(), drawn, &cut.propensity, &self.control)?;
+                    let fitted = self.fit(&cut, before.as_deref().filter(same), rows)?;
+                    let verdicts = shop.judge(&fitted, seen, course.as_ref(), drawn, &cut.propensity, &self.control)?;
                     outcome = Some((fitted, verdicts));
                 }
             }
             held.drop()?;
             if let Some(course) = &mut course {
-                plan::learn(course, &log, &plan, number, drawn.seed, &self.control)?;
+                plan::learn(course, log, plan, number, drawn.seed, &self.control)?;
             }
         }
         let (fitted, verdicts) = outcome.ok_or_else(|| Error::Internal("nothing was fitted".into()))?;
-        self.keep(fitted, &verdicts, (parent, &log, &cut), course)?;
-        Ok(rows)
+        self.keep(fitted, &verdicts, (*parent, log, &cut), course)
     }
 
     /// Writes the ranker's row and what it has learnt, and deploys it where that is due.
@@ -228,90 +264,6 @@ impl<'a> Training<'a> {
             if cut.propensity.is_known() { "by position from the log" } else { "are not known, every weight is 1" }
         );
         Ok(())
-    }
-
-    /// The items that the encoder learns: all, or those that most shoppers took where all do not fit.
-    fn table(&self, store: &PgStore) -> Result<Table> {
-        if self.options.sequence == 0 {
-            return Ok(Table::default());
-        }
-        let c = self.catalog;
-        let _owner = Acting::as_owner(c.owner());
-        let most = Self::memory() / 2 / Table::bytes(c.dimension as usize);
-        let sql = format!(
-            "SELECT c.id, c.embedding, left(i.{title}::text, 500) FROM {companion} c JOIN {items} i ON i.{key} {equal} c.key
-             LEFT JOIN {stats} s ON s.id = c.id ORDER BY COALESCE(s.shoppers, 0) DESC, c.id LIMIT $1",
-            title = ident(&c.title),
-            companion = c.companion,
-            items = c.name,
-            key = ident(&c.key),
-            equal = c.key_equal,
-            stats = c.stats,
-        );
-        let halfvec = vector::types()?.halfvec;
-        let mut items = Vec::new();
-        spi::stream(&sql, &[Arg::of(most as i64)], 1024, |rows| {
-            for row in rows {
-                row.check(2, halfvec)?;
-                // SAFETY: the column is a halfvec.
-                let vector = row.datum(2).map(|d| unsafe { vector::read_halfvec(d) }).unwrap_or_default();
-                items.push((row.need(1)?, vector, row.get::<String>(3).unwrap_or_default()));
-            }
-            self.control.check()
-        })?;
-        if items.len() >= most {
-            pgrx::notice!(
-                "the encoder learns the {most} items that most shoppers took, to stay within persona.maintenance_memory; others go by their text"
-            );
-        }
-        items.sort_unstable_by_key(|(id, ..)| *id);
-        Ok(Table::new(items, &store.whole()?.mean))
-    }
-
-    /// Trains the shopper encoder on what lies before the first slice; a NOTICE and a row for each pass.
-    fn encode<'t>(
-        &self,
-        log: &Log,
-        table: &'t Table,
-        baskets: &[Basket],
-        goes_on: Option<&Ranker>,
-        rows: &mut Vec<Row>,
-    ) -> Result<Option<Course<'t>>> {
-        if table.is_empty() {
-            return Ok(None);
-        }
-        let settings = encoder::Settings { history: history_limit(), ..encoder::Settings::default() };
-        let seed = u64::from(self.options.seed);
-        // One that knows other values of context columns cannot go on.
-        let fits = |e: &Encoder| e.text == table.text && e.values == log.values;
-        let before = goes_on.and_then(|r| Some((r.number, r.encoder.clone().filter(fits)?)));
-        let goes_on = before.is_some();
-        let mut training = match before {
-            // What was learnt goes on, more gently.
-            Some((number, encoder)) => {
-                encoder::Training::from(table, settings, encoder, &learned::all(self.catalog, number)?, seed)
-            }
-            None => encoder::Training::new(table, settings, log, seed),
-        };
-        let passes = if goes_on { self.options.sequence.div_ceil(2) } else { self.options.sequence };
-        let most = if goes_on { 0.3 } else { 1.0 };
-        for pass in 0..passes {
-            let started = Instant::now();
-            let rate = |n: usize| most * (1.0 - n as f32 / passes as f32).max(0.02);
-            let loss = training.pass(log, baskets, (rate(pass), rate(pass + 1)), &self.control)?;
-            let seconds = started.elapsed().as_secs_f64();
-            pgrx::notice!("train of {}: sequence {}: loss {loss:.4}, {seconds:.1} s", self.catalog.name, pass + 1);
-            rows.push(Row {
-                stage: "sequence",
-                epoch: pass as i32 + 1,
-                loss: f64::from(loss),
-                pointwise: None,
-                search: None,
-                recommend: None,
-                seconds,
-            });
-        }
-        Ok(Some(Course { table, training, least: refresh::min_shoppers(self.catalog)? }))
     }
 
     /// How lists are drawn.
@@ -373,8 +325,8 @@ impl<'a> Training<'a> {
         Ok(fitted)
     }
 
-    /// The behaviour, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
-    fn log(&self) -> Result<Log> {
+    /// The behaviour up to a moment, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
+    fn log(&self, until: f64) -> Result<Log> {
         let _owner = Acting::as_owner(self.catalog.owner());
         let wanted = log::Rows { no_item: true, ..log::Rows::default() };
         let Some(events) = log::sql(self.catalog, wanted)? else {
@@ -399,6 +351,7 @@ impl<'a> Training<'a> {
             }
             self.control.check()
         })?;
+        reader.keep_until(until);
         reader.cleaned.sampled = (total as u64).saturating_sub(reader.cleaned.read);
         reader.log(refresh::min_shoppers(self.catalog)?)
     }

@@ -111,6 +111,38 @@ fn the_next_item_is_learnt_and_the_seed_decides_every_number() {
 }
 
 #[test]
+fn a_training_goes_on_from_its_bytes_as_if_it_had_never_stopped() {
+    let (table, log) = shop();
+    let baskets = log.baskets();
+    let settings = Settings { batch: 128, drawn: 20, ..Settings::default() };
+    let mut whole = Training::new(&table, settings, &log, 5);
+    let mut first = Training::new(&table, settings, &log, 5);
+    first.pass(&log, &baskets, (1.0, 0.6), &Free).unwrap();
+    whole.pass(&log, &baskets, (1.0, 0.6), &Free).unwrap();
+    let bytes = first.to_bytes();
+    let mut second = Training::read(&table, settings, &bytes).unwrap().unwrap();
+    second.pass(&log, &baskets, (0.6, 0.3), &Free).unwrap();
+    whole.pass(&log, &baskets, (0.6, 0.3), &Free).unwrap();
+    assert_eq!(second.taught(), whole.taught());
+    assert_eq!(second.to_bytes(), whole.to_bytes());
+    for cut in [0, 3, 40, bytes.len() - 1] {
+        assert!(Training::read(&table, settings, &bytes[..cut]).is_err());
+    }
+    // An item that is gone and one that is new.
+    let others = table.ids[1..].iter().enumerate().map(|(n, id)| {
+        (
+            *id + i64::from(n == 38) * 100,
+            table.vectors[(n + 1) * table.text..(n + 2) * table.text].to_vec(),
+            String::new(),
+        )
+    });
+    let other = Table::new(others.collect(), &[0.0; 8]);
+    let moved = Training::read(&other, settings, &bytes).unwrap().unwrap();
+    assert_eq!(moved.own.bias[..38], first.own.bias[1..39]);
+    assert_eq!(moved.own.bias[38], 0.0);
+}
+
+#[test]
 fn the_fast_exponential_is_one() {
     for n in 0..2000 {
         let x = -(n as f32) / 40.0;

@@ -60,6 +60,9 @@ pub fn forget(
                 lines.push(again(queries, refresh.step("queries", Refresh::queries)?));
             }
             lines.extend(rankers(&catalog, first)?);
+            // A training that persona.work is at begins anew.
+            let _owner = Acting::as_owner(identity::extension_owner()?);
+            spi::run("DELETE FROM persona.tuning WHERE task = 'train' AND source = $1", &[Arg::of(items)])?;
         }
         Ok(lines)
     });
