@@ -319,34 +319,6 @@ impl Maker<'_> {
         self.push(ask, |_, _, taken| taken, random, control, lists)
     }
 
-    /// Which candidates are kept, and for how many each stands. The highest decide the first ten places, and are kept
-    /// themselves; a list of those alone would teach that what ranks high is bad, so some of the rest stand for all of it.
-    fn some(&self, labels: &[f32], scores: [&[f32]; 2], random: &mut Random) -> Vec<(usize, f32)> {
-        let others: Vec<usize> = (0..labels.len()).filter(|n| labels[*n] <= 0.0).collect();
-        if others.len() <= self.settings.others {
-            return (0..labels.len()).map(|n| (n, 1.0)).collect();
-        }
-        let third = self.settings.others / 3;
-        let mut kept = vec![false; labels.len()];
-        for scores in scores {
-            let mut left: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
-            let high = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
-            if left.len() > third {
-                left.select_nth_unstable_by(third, high);
-            }
-            left.into_iter().take(third).for_each(|n| kept[n] = true);
-        }
-        let mut rest: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
-        random.shuffle(&mut rest);
-        let drawn = (self.settings.others - 2 * third).min(rest.len());
-        let each = rest.len() as f32 / drawn.max(1) as f32;
-        let mut all: Vec<(usize, f32)> =
-            (0..labels.len()).filter(|n| labels[*n] > 0.0 || kept[*n]).map(|n| (n, 1.0)).collect();
-        all.extend(rest.into_iter().take(drawn).map(|n| (n, each)));
-        all.sort_unstable_by_key(|(n, _)| *n);
-        all
-    }
-
     /// Asks for a list's candidates as a search does; `label` says of an item what it is worth, from the idf of the whole
     /// query and what was taken of it.
     fn push(
@@ -409,7 +381,7 @@ impl Maker<'_> {
         let scores: Vec<f32> = items.iter().map(|item| before.parts(item).score()).collect();
         let sequence: Vec<f32> = learnt.iter().map(|l| l.sequence + l.bias).collect();
         let first = lists.features.len();
-        for (n, count) in self.some(&labels, [&scores, &sequence], random) {
+        for (n, count) in some(self.settings.others, &labels, [&scores, &sequence], random) {
             lists.features.push(feature::of(&known, &items[n], learnt[n]));
             lists.before.push(scores[n]);
             lists.labels.push(labels[n]);
@@ -420,5 +392,54 @@ impl Maker<'_> {
         let call = feature::call(&known);
         lists.lists.push(List { head: ask.head, call, range, shopper: ask.row.shopper, weight: 1.0 });
         Ok(())
+    }
+}
+
+/// Which candidates are kept, and for how many each stands. The highest decide the first ten places, and are kept
+/// themselves; a list of those alone would teach that what ranks high is bad, so some of the rest stand for all of it.
+fn some(most: usize, labels: &[f32], scores: [&[f32]; 2], random: &mut Random) -> Vec<(usize, f32)> {
+    let others: Vec<usize> = (0..labels.len()).filter(|n| labels[*n] <= 0.0).collect();
+    if others.len() <= most {
+        return (0..labels.len()).map(|n| (n, 1.0)).collect();
+    }
+    let third = most / 3;
+    let mut kept = vec![false; labels.len()];
+    for scores in scores {
+        let mut left: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
+        let high = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+        if left.len() > third {
+            left.select_nth_unstable_by(third, high);
+        }
+        left.into_iter().take(third).for_each(|n| kept[n] = true);
+    }
+    let mut rest: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
+    random.shuffle(&mut rest);
+    let drawn = (most - 2 * third).min(rest.len());
+    let each = rest.len() as f32 / drawn.max(1) as f32;
+    let mut all: Vec<(usize, f32)> =
+        (0..labels.len()).filter(|n| labels[*n] > 0.0 || kept[*n]).map(|n| (n, 1.0)).collect();
+    all.extend(rest.into_iter().take(drawn).map(|n| (n, each)));
+    all.sort_unstable_by_key(|(n, _)| *n);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_are_kept_and_the_others_stand_for_the_rest() {
+        let mut labels = vec![0.0; 500];
+        labels[321] = 1.0;
+        let up: Vec<f32> = (0..500).map(|n| n as f32).collect();
+        let down: Vec<f32> = up.iter().map(|score| -score).collect();
+        let kept = some(60, &labels, [&up, &down], &mut Random::new(1));
+        assert_eq!(kept.len(), 61);
+        let alone: Vec<usize> = kept.iter().filter(|(_, count)| *count == 1.0).map(|(n, _)| *n).collect();
+        assert_eq!(alone, (0..20).chain([321]).chain(480..500).collect::<Vec<_>>());
+        let all: f32 = kept.iter().map(|(_, count)| count).sum();
+        assert!((all - 500.0).abs() < 0.01, "{all}");
+        assert_eq!(some(usize::MAX, &labels, [&up, &down], &mut Random::new(1)).len(), 500);
+        assert_eq!(some(2, &labels[..10], [&up[..10], &down[..10]], &mut Random::new(1)).len(), 2);
     }
 }

@@ -59,6 +59,27 @@ def a_kill_leaves_the_ranker_that_ranked(case: Case) -> None:
 
 
 @outcome
+def work_goes_on_to_the_same_weights(case: Case) -> None:
+    """persona.work('train') that is cancelled after a pass keeps what it has learnt, and called again in another session it ends with the weights of a training that was never stopped, whatever the session's time zone."""
+    options = json.dumps({**SMALL, "sequence": 4, "anew": True, "deploy": "never"})
+    work = f"CALL persona.work('train', 'products', '{options}')"
+    with Background(case, work) as task:
+        until(lambda: case.one("SELECT count(*) FROM persona.tuning WHERE task = 'train'"))
+        task.connection.cancel()
+        task.join(30)
+    assert task.sqlstate == "57014", task.sqlstate
+    assert case.one("SELECT count(*) FROM persona.tuning") == 1 and case.one("SELECT count(*) FROM persona.rankers") == 0
+    with case.connect() as connection:
+        connection.execute("SET TimeZone = 'Asia/Kolkata'; SET DateStyle = 'German'")
+        connection.execute(work)
+    with case.connect() as connection:
+        connection.execute("SELECT count(*) FROM persona.train('products', %s)", (options,))
+        assert one(connection, "SELECT count(*) FROM persona.tuning") == 0
+        story = connection.execute("SELECT count(*), count(DISTINCT checksum), count(DISTINCT data) FROM persona.rankers").fetchone()
+        assert story == (2, 1, 1), story
+
+
+@outcome
 def a_deploy_that_is_rolled_back_switches_nothing(case: Case) -> None:
     """A deploy in an open transaction counts there and nowhere else, a rollback undoes it, and another session's next statement after a commit ranks by it."""
     with case.connect() as connection, case.connect() as other:

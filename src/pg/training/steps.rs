@@ -50,7 +50,7 @@ impl Training<'_> {
             passes = at.passes;
             known = Some(self.course(&ready, training)?);
         }
-        let until = ready.log.newest;
+        let until = ready.log.events.iter().map(|e| e.at).fold(f64::NEG_INFINITY, f64::max);
         let mut course = match known {
             Some(course) => Some(course),
             None => self.begin(&ready)?,
