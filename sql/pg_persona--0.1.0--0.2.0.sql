@@ -673,7 +673,7 @@ CREATE FUNCTION persona._segment(content text) RETURNS text
 CREATE FUNCTION persona.understand(items regclass, query text) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$ SELECT persona._understand(items, query, true) $$;
 
-COMMENT ON FUNCTION persona.understand(regclass, text) IS 'what a query means: normalized, corrected, language, tokens, entities, price, a filter to use if wanted, without, category, intent with its confidence';
+COMMENT ON FUNCTION persona.understand(regclass, text) IS 'what a query means: normalized, corrected, language, tokens, entities, price, a filter to use if wanted, without, dropped, category, intent with its confidence';
 
 CREATE FUNCTION persona.suggest(items regclass, prefix text, user_id text DEFAULT NULL, k int DEFAULT 10)
 RETURNS TABLE (suggestion text, score real)

@@ -4,7 +4,9 @@
 //! What all shoppers share (popularity, what goes together) is what the given store says, and it is for whoever made the
 //! store to see that it says nothing of what came later.
 
+use crate::arrange::Arrangement;
 use crate::catalog::options::{SearchOptions, Source};
+use crate::catalog::rule::Rule;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::Kind;
@@ -17,6 +19,7 @@ use crate::random::Random;
 use crate::rank::network::Ranker;
 use crate::search::{Question, Request, search};
 use crate::store::{Scope, Store};
+use crate::understand::Understanding;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -222,7 +225,8 @@ impl Variant {
     /// BM25 alone.
     pub fn lexical(name: &str) -> Variant {
         let without = crate::parts::DIMENSIONS.into_iter().filter(|d| *d != Dimension::Relevance).collect();
-        let options = SearchOptions { sources: vec![Source::Lexical], without, ..SearchOptions::default() };
+        let sources = vec![Source::Lexical];
+        let options = SearchOptions { sources, without, understand: false, ..SearchOptions::default() };
         Variant { knows_meaning: false, ..Variant::unpersonalised(name, options) }
     }
 }
@@ -239,13 +243,27 @@ pub struct Settings<'a> {
     pub asked: &'a HashMap<String, u64>,
     /// The ranker of a number, or without one the one that is deployed.
     pub ranker: &'a Rankers<'a>,
+    /// The rules that apply to a call.
+    pub rules: &'a Rules<'a>,
+    /// The catalog's brand and category columns, as far as it has them.
+    pub brand: Option<&'a str>,
+    /// See `brand`.
+    pub category: Option<&'a str>,
+    /// Of what variants leave to chance.
+    pub seed: u64,
 }
 
 /// Finds rankers; `None` ranks by the fixed weights.
 pub type Rankers<'a> = dyn Fn(Option<i64>) -> Result<Option<Arc<Ranker>>> + 'a;
 
-/// A query's vector; `None` without vectors.
-pub type Vectors<'a> = dyn FnMut(&str) -> Result<Option<Arc<[f32]>>> + 'a;
+/// Finds the rules of the shop for a call.
+pub type Rules<'a> = dyn Fn(&Request, &Question) -> Result<Vec<Rule>> + 'a;
+
+/// What a query means, where a variant understands it, and its vector, where there are vectors.
+pub type Reading = (Option<Arc<Understanding>>, Option<Arc<[f32]>>);
+
+/// Reads a query as a variant would.
+pub type Readings<'a> = dyn FnMut(&str, &SearchOptions) -> Result<Reading> + 'a;
 
 /// Ranks every target by every variant.
 pub fn replay(
@@ -253,7 +271,7 @@ pub fn replay(
     targets: &[Target],
     variants: &[Variant],
     settings: &Settings,
-    vectors: &mut Vectors,
+    read: &mut Readings,
     control: &dyn Control,
 ) -> Result<Vec<Replayed>> {
     let mut replayed = Vec::new();
@@ -272,11 +290,11 @@ pub fn replay(
         let next = numbers.len();
         let group = *numbers.entry(&target.shopper).or_insert(next);
         let query = target.query.clone().unwrap_or_default();
-        let vector = if query.is_empty() { None } else { vectors(&query)? };
-        let outcomes = variants
-            .iter()
-            .map(|variant| rank(store, target, &wanted, variant, vector.clone(), settings, control))
-            .collect::<Result<Vec<_>>>()?;
+        let mut outcomes = Vec::with_capacity(variants.len());
+        for variant in variants {
+            let reading = if query.is_empty() { Reading::default() } else { read(&query, &variant.options)? };
+            outcomes.push(rank(store, target, &wanted, variant, reading, settings, control)?);
+        }
         lengths.push(history.len());
         replayed.push(Replayed { group, slices: Vec::new(), wanted, logged: logged(target), query, outcomes });
     }
@@ -299,7 +317,7 @@ fn rank(
     target: &Target,
     wanted: &[(i64, f64)],
     variant: &Variant,
-    vector: Option<Arc<[f32]>>,
+    (understanding, vector): Reading,
     settings: &Settings,
     control: &dyn Control,
 ) -> Result<Outcome> {
@@ -310,13 +328,25 @@ fn rank(
         session: target.session.as_deref().filter(|_| variant.knows_shopper),
         k: settings.k,
         options: variant.options.clone(),
-        understanding: None,
+        understanding,
     };
     let mut question = Question::ask(store, &request, vector.filter(|_| variant.knows_meaning))?;
     if let Some(ranker) = (settings.ranker)(variant.options.ranker)? {
         question = question.rank_by(store, ranker, &request, &[])?;
     }
     let ranked = search(store, &request, &question, &Scope::All, control)?;
+    let rules = (settings.rules)(&request, &question)?;
+    let page = Arrangement {
+        store,
+        request: &request,
+        question: &question,
+        scope: &Scope::All,
+        rules: &rules,
+        brand: settings.brand,
+        category: settings.category,
+        seed: Random::named(settings.seed, &format!("{} {}", target.shopper, target.at)).bits(),
+    };
+    let ranked = page.arrange(ranked, control)?;
     let gain: HashMap<i64, f64> = wanted.iter().copied().collect();
     let gains: Vec<f64> = ranked.iter().map(|row| gain.get(&row.id).copied().unwrap_or(0.0)).collect();
     let all: Vec<f64> = gain.values().copied().collect();

@@ -99,8 +99,8 @@ impl Question {
             shopper.set_vectors(&store.vectors(&items)?, &whole.mean);
             shopper.set_pairs(&store.pairs(&items)?);
         }
-        // The intent is known here (`weights::room` takes it), but moves no weight until that is measured to be better.
-        let room = query.map(|_| weights::room(words.terms.len(), None));
+        let intent = request.understanding.as_deref().and_then(|u| u.intent.as_ref());
+        let room = query.map(|_| weights::room(words.terms.len(), intent));
         let weights = fixed::gates(room, |d| request.options.factor(d));
         let understanding = request.understanding.clone();
         let (trained, segment) = (None, HashMap::new());

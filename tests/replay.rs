@@ -5,12 +5,13 @@ mod common;
 
 use common::Shop;
 use pg_persona::catalog::options::SearchOptions;
+use pg_persona::catalog::rule::Rule;
 use pg_persona::control::Free;
 use pg_persona::error::Result;
 use pg_persona::measure::report::{self, Replayed};
-use pg_persona::replay::{Settings, Target, Variant, pseudo_queries, replay};
+use pg_persona::replay::{Reading, Settings, Target, Variant, pseudo_queries, replay};
+use serde_json::json;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// Twenty boots and twenty sandals; shoppers of one kind buy six of it, and will buy a seventh.
 fn shop() -> (Shop, Vec<Target>) {
@@ -39,15 +40,29 @@ fn shop() -> (Shop, Vec<Target>) {
 }
 
 fn run(shop: &Shop, targets: &[Target], asked: &HashMap<String, u64>) -> Vec<Replayed> {
+    run_by(shop, targets, asked, Vec::new())
+}
+
+fn run_by(shop: &Shop, targets: &[Target], asked: &HashMap<String, u64>, rules: Vec<Rule>) -> Vec<Replayed> {
     let options = SearchOptions { exclude_seen: true, ..SearchOptions::default() };
     let variants = [
         Variant::personal("search", options.clone()),
         Variant::unpersonalised("unpersonalised", options),
         Variant::lexical("lexical"),
     ];
-    let settings = Settings { k: 10, only_new: false, looked: None, asked, ranker: &|_| Ok(None) };
-    let mut vectors = |_: &str| -> Result<Option<Arc<[f32]>>> { Ok(None) };
-    replay(shop, targets, &variants, &settings, &mut vectors, &Free).unwrap()
+    let settings = Settings {
+        k: 10,
+        only_new: false,
+        looked: None,
+        asked,
+        ranker: &|_| Ok(None),
+        rules: &|_, _| Ok(rules.clone()),
+        brand: None,
+        category: None,
+        seed: 1,
+    };
+    let mut read = |_: &str, _: &SearchOptions| -> Result<Reading> { Ok((None, None)) };
+    replay(shop, targets, &variants, &settings, &mut read, &Free).unwrap()
 }
 
 #[test]
@@ -60,6 +75,16 @@ fn the_shopper_helps_where_tastes_differ() {
     let rows = report::rows(&names, &replayed, &settings, &Free).unwrap();
     let gap = rows.iter().find(|r| r.variant == "search - unpersonalised" && r.metric == "recall@10").unwrap();
     assert!(gap.figure.low > 0.0, "{gap:?}");
+}
+
+#[test]
+fn what_is_replayed_is_the_page_that_the_shop_would_show() {
+    let (shop, targets) = shop();
+    let all = json!({"id": 1, "action": "block", "filter": {}, "slot": null, "positions": 1, "strength": 1, "surfaces": null,
+        "brand": null, "category": null, "context": {}, "query": null, "pattern": null});
+    let replayed = run_by(&shop, &targets, &HashMap::new(), vec![Rule::read(&all).unwrap()]);
+    assert!(replayed.iter().all(|search| search.outcomes[0].top.is_empty()), "a rule blocks every item");
+    assert!(run(&shop, &targets, &HashMap::new()).iter().all(|search| search.outcomes[0].top.len() == 10));
 }
 
 #[test]

@@ -31,6 +31,7 @@ use crate::parts::Dimension;
 use crate::random::Random;
 use crate::search::{self, Question, Ranked, Request};
 use crate::store::{Record, Scope, Store, WHOLE};
+use crate::understand::Class;
 use diversity::{Chooser, Facts, WINDOW};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -66,9 +67,15 @@ impl Arrangement<'_> {
         &self.request.options
     }
 
+    /// The chance of an intent; 0 where it is not known.
+    fn intends(&self, class: Class) -> f64 {
+        self.question.understanding().and_then(|u| u.intent.as_ref()).map_or(0.0, |intent| intent.of(class))
+    }
+
     /// Whether the query names one thing: then neither variety nor recommendations are wanted.
     fn is_exact(&self) -> bool {
-        self.question.words().terms.len() >= EXACT_WORDS
+        let long = self.question.words().terms.len() >= EXACT_WORDS;
+        self.intends(Class::BuyExact) >= 0.5 || long && self.intends(Class::Browse) < 0.5
     }
 
     /// Arranges a ranking, best first.
@@ -188,10 +195,16 @@ impl Arrangement<'_> {
         Ok(shares)
     }
 
-    /// The share of places that go to what is recommended.
+    /// The share of places that go to what is recommended: the caller's, else as much as shoppers who asked this wanted
+    /// other things besides, as far as the query browses.
     fn blend(&self) -> f64 {
         let asked = self.request.query.is_some_and(|q| !q.trim().is_empty());
-        if asked && !self.is_exact() { self.options().blend.unwrap_or(0.0) } else { 0.0 }
+        if !asked || self.is_exact() {
+            return 0.0;
+        }
+        let behaviour = self.question.understanding().and_then(|u| u.behaviour);
+        let learnt = || behaviour.map_or(0.0, |b| b.beside * self.intends(Class::Browse));
+        self.options().blend.unwrap_or_else(|| if self.question.shopper().is_unknown() { 0.0 } else { learnt() })
     }
 
     fn blends_at(&self, place: usize) -> bool {

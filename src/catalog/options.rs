@@ -52,7 +52,8 @@ pub struct SearchOptions {
     pub diversity: f64,
     /// How much the page's categories follow the shopper's history, 0 to 1. Default: 0.
     pub calibration: f64,
-    /// In a search: the share of places for what is recommended, 0 to 1; none in an exact query. Default: 0.
+    /// In a search: the share of places for what is recommended, 0 to 1; none in an exact query. Default: what shoppers who
+    /// asked this took besides, as far as it browses.
     pub blend: Option<f64>,
     /// The share of places that exploration may take, 0 to 1. Default: 0.
     pub explore: f64,

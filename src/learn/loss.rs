@@ -3,6 +3,8 @@
 //! A listwise softmax orders the candidates of one list; binary cross-entropy of each candidate's own label, soft and
 //! weighted, keeps scores comparable from list to list, so that score plus bias is the logarithm of the odds.
 
+use crate::measure::metric;
+
 /// What binary cross-entropy counts beside the listwise term.
 pub const POINTWISE: f32 = 0.2;
 
@@ -63,16 +65,13 @@ pub fn list(
 pub fn ndcg(scores: &[f32], labels: &[f32], counts: &[f32], ids: &[i64]) -> f64 {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(ids[*a].cmp(&ids[*b])));
-    let discount = |place: f64| if place < 10.0 { 1.0 / (place + 2.0).log2() } else { 0.0 };
-    let mut above = 0.0;
-    let mut found = 0.0;
+    let discount = |above: f64| if above < 10.0 { 1.0 / (above + 2.0).log2() } else { 0.0 };
+    let (mut above, mut found) = (0.0, 0.0);
     for n in order {
         found += f64::from(labels[n]) * discount(above);
         above += f64::from(counts[n]);
     }
-    let mut best: Vec<f32> = labels.to_vec();
-    best.sort_unstable_by(|a, b| b.total_cmp(a));
-    let ideal: f64 = best.iter().enumerate().map(|(place, label)| f64::from(*label) * discount(place as f64)).sum();
+    let ideal = metric::ideal(&labels.iter().copied().map(f64::from).collect::<Vec<_>>(), 10);
     if ideal > 0.0 { found / ideal } else { 0.0 }
 }
 

@@ -145,7 +145,7 @@ pub fn drop(name: &str) -> Result<()> {
     let _owner = Acting::as_owner(identity::extension_owner()?);
     // The row first: who makes a catalog with it meanwhile waits, or is waited for.
     spi::first(Mode::Write, "SELECT 1 FROM persona.adapter WHERE name = $1 FOR UPDATE", &[Arg::of(name)], |_| Ok(()))?;
-    let users = "SELECT c.items::text FROM persona.catalog c WHERE c.model = $1 OR c.wanted = $1 LIMIT 1";
+    let users = "SELECT c.items::text FROM persona.catalog c WHERE $1 IN (c.model, c.wanted, c.options->>'intents', c.options->>'tags') LIMIT 1";
     if let Some(by) = spi::first(Mode::Write, users, &[Arg::of(name)], |row| row.need::<String>(1))? {
         return Err(Error::AdapterInUse { name: name.to_owned(), by: format!("the catalog of {by}") });
     }

@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A behaviour table and what its columns mean.
-#[allow(dead_code)] // query, position and dwell_ms: until what reads them has landed
 #[derive(Debug, Clone, Deserialize)]
 pub struct Events {
     pub relation: u32,
@@ -109,6 +108,12 @@ pub struct Catalog {
     /// Fewest shoppers of a pair, where the catalog says.
     #[serde(default)]
     pub min_shoppers: Option<u32>,
+    /// The classifier that tells intents, and the tagger that finds entities, where the catalog names one.
+    #[serde(default)]
+    pub intents: Option<String>,
+    /// See `intents`.
+    #[serde(default)]
+    pub tags: Option<String>,
     /// The statements that keep its words, made when first needed.
     #[serde(skip)]
     pub upkeep: OnceCell<Upkeep>,
@@ -188,7 +193,9 @@ impl Catalog {
 const LOAD: &str = "
 SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
   'items', c.items::pg_catalog.oid::pg_catalog.int8,
-  'exclude', COALESCE(c.options OPERATOR(pg_catalog.->>) 'exclude', 'seen'), 'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers', 'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
+  'exclude', COALESCE(c.options OPERATOR(pg_catalog.->>) 'exclude', 'seen'), 'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers',
+  'intents', c.options OPERATOR(pg_catalog.->) 'intents', 'tags', c.options OPERATOR(pg_catalog.->) 'tags',
+  'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
   'key_type', COALESCE(pg_catalog.format_type(k.atttypid, -1), ''), 'key_oid', COALESCE(k.atttypid::pg_catalog.int8, 0),
   'key_array', COALESCE((SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid), 0),
   'key_equal', COALESCE(persona._equality(k.atttypid), ''),

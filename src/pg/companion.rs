@@ -251,6 +251,7 @@ pub fn ddl(column: &str, table: &str, shape: &Shape) -> Vec<String> {
         // What shoppers asked.
         "queries" => vec![create(
             "query text COLLATE \"C\" PRIMARY KEY, asked bigint NOT NULL, shoppers bigint NOT NULL, answered bigint NOT NULL,
+                focus real NOT NULL, breadth real NOT NULL, beside real NOT NULL,
                 category text, last timestamptz",
         )],
         // What a ranker has learnt of each item.

@@ -1,17 +1,18 @@
 //! `persona.evaluate`: what is held out, what was known, and the replay between the two.
 
-use super::api::found::query_vector;
+use super::api::found::{Context, rules};
 use super::catalog::Catalog;
 use super::companion::{column, columns, ident};
 use super::heldout::{self, HeldOut, Seeing, Split};
 use super::identity::Acting;
 use super::interrupt::Backend;
 use super::log::{self, Rows};
-use super::ranker;
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
+use super::{ranker, session, understand};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::{SearchOptions, from_object};
+use crate::catalog::rule::Surface;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::event::Kind;
@@ -185,8 +186,8 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn run(&self) -> Result<Vec<Row>> {
         let (options, seed) = (self.options, self.options.seed as u64);
-        let (identity, _) = query_vector(None, self.catalog)?;
-        let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
+        let encoder = session::encoder(&self.catalog.model)?;
+        let store = PgStore::new(self.catalog, &Filter::default(), &session::identity(&encoder))?;
         let (searches, visits) = replay::targets(&self.held_out()?);
         let logged = searches.iter().any(|target| !target.taken.is_empty());
         let visits = replay::sample(visits, options.searches, seed);
@@ -219,9 +220,16 @@ impl Judge<'_> {
                 looked: looked.as_deref().filter(|_| head == Head::Search),
                 asked: &asked,
                 ranker: &|number| ranker::to_rank_by(self.catalog, number),
+                rules: &|request, question| {
+                    let surface = if head == Head::Search { Surface::Search } else { Surface::Recommend };
+                    rules(&store, self.catalog, request, question, &Filter::default(), surface, &Context::default())
+                },
+                brand: self.catalog.brand.as_deref(),
+                category: self.catalog.category.as_deref(),
+                seed,
             };
-            let mut vectors = |query: &str| query_vector(Some(query), self.catalog).map(|(_, vector)| vector);
-            let replayed = replay::replay(&store, targets, &variants, &how, &mut vectors, &self.control)?;
+            let mut read = |query: &str, options: &_| understand::ask(&store, &encoder, Some(query), options);
+            let replayed = replay::replay(&store, targets, &variants, &how, &mut read, &self.control)?;
             let names: Vec<String> = variants.into_iter().map(|variant| variant.name).collect();
             rows.extend(report::rows(&names, &replayed, &settings, &self.control)?);
             if head == Head::Search {

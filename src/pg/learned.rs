@@ -8,6 +8,7 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::learn::table::{Table, Taught};
 use crate::shopper::sequence::{Own, WIDTH, Wide};
+use crate::store::Scope;
 use std::collections::HashMap;
 
 /// What a ranker has learnt of items; of those that it never saw, nothing.
@@ -49,14 +50,8 @@ fn wide(numbers: &[f32]) -> Option<Wide> {
     <[f32; WIDTH]>::try_from(numbers).ok()
 }
 
-/// At most `n` items by the shopper's vector, the strongest first; `named` is a condition on `c.id` with its argument.
-pub fn wanted(
-    catalog: &Catalog,
-    ranker: i64,
-    shopper: &Wide,
-    n: usize,
-    (condition, named): (&str, Option<Arg>),
-) -> Result<Vec<i64>> {
+/// At most `n` items of those that the scope names, by the shopper's vector, the strongest first.
+pub fn wanted(catalog: &Catalog, ranker: i64, shopper: &Wide, n: usize, scope: &Scope) -> Result<Vec<i64>> {
     let Some(table) = &catalog.learned else { return Ok(Vec::new()) };
     let types = vector::types()?;
     let owner = Acting::as_owner(catalog.owner());
@@ -64,9 +59,12 @@ pub fn wanted(
     owner.set(c"hnsw.iterative_scan", "strict_order");
     let mut asks = shopper.to_vec();
     asks.push(1.0);
-    // Where the items are named, every one of them is compared. The ranker's number is part of its index's condition.
-    let exact = if named.is_some() { " + 0" } else { "" };
-    let condition = condition.replace("c.id", "l.id");
+    // Where the items are named, every one of them is compared.
+    let (condition, exact, named) = match scope {
+        Scope::Only(ids) => ("l.id = ANY ($3)", " + 0", Some(Arg::of(ids.clone()))),
+        Scope::All | Scope::Wide => ("true", "", None),
+    };
+    // The ranker's number is part of its index's condition.
     let sql = format!(
         "SELECT l.id FROM {table} l WHERE l.ranker = {ranker} AND {condition}
          ORDER BY (l.as_candidate OPERATOR({}.<#>) $1){exact} LIMIT $2",

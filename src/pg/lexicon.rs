@@ -13,9 +13,9 @@ use super::{guc, session};
 use crate::control::Control;
 use crate::embed::Role;
 use crate::error::Result;
-use crate::understand::build::{Builder, Fields};
+use crate::understand::build::{Builder, Fields, Logged};
 use crate::understand::lexicon::Column;
-use crate::understand::{Classifier, Lexicon, intent};
+use crate::understand::{Behaviour, Classifier, Lexicon, intent};
 use pgrx::pg_sys;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -79,14 +79,17 @@ impl Refresh<'_> {
         self.read_items(&mut builder)?;
         if let Some(queries) = &c.queries {
             let sql = format!(
-                "SELECT q.query, q.shoppers, q.answered, q.category FROM {queries} q ORDER BY q.asked DESC, q.query LIMIT 200000"
+                "SELECT q.query, q.shoppers, (q.answered / q.asked::float8)::real, q.focus, q.breadth, q.beside, q.category FROM {queries} q
+                 ORDER BY q.asked DESC, q.query LIMIT 200000"
             );
             let rows = spi::query(Mode::Write, &sql, &[], |row| {
-                Ok((row.need::<String>(1)?, row.need::<i64>(2)?, row.need::<i64>(3)?, row.get::<String>(4)))
+                let share = |column| row.need::<f32>(column).map(f64::from);
+                let shoppers = u32::try_from(row.need::<i64>(2)?).unwrap_or(u32::MAX);
+                let behaviour =
+                    Behaviour { answered: share(3)?, focus: share(4)?, breadth: share(5)?, beside: share(6)? };
+                Ok((row.need::<String>(1)?, Logged { shoppers, behaviour, category: row.get(7) }))
             })?;
-            for (query, shoppers, answered, category) in rows {
-                builder.query(&query, u32::try_from(shoppers).unwrap_or(u32::MAX), answered > 0, category.as_deref());
-            }
+            rows.into_iter().for_each(|(query, logged)| builder.query(&query, logged));
         }
         let words = builder.words();
         let packed = builder.finish();

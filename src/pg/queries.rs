@@ -29,23 +29,38 @@ impl Refresh<'_> {
             "WITH e AS MATERIALIZED ({events}),
              counted AS (
                 SELECT e.query, count(DISTINCT (e.shopper, e.at::date)) AS asked, count(DISTINCT e.shopper) AS shoppers,
-                    count(DISTINCT (e.shopper, e.at::date)) FILTER (WHERE e.id IS NOT NULL) AS answered, max(e.at) AS last
+                    count(DISTINCT (e.shopper, e.at::date)) FILTER (WHERE e.id IS NOT NULL) AS answered, max(e.at) AS last,
+                    count(DISTINCT e.shopper) FILTER (WHERE e.id IS NOT NULL) AS takers,
+                    count(DISTINCT (e.shopper, e.at::date, e.id)) FILTER (WHERE e.id IS NOT NULL) AS takings
                 FROM e GROUP BY 1 HAVING count(DISTINCT e.shopper) >= $1),
+             took AS (SELECT e.query, e.id, count(DISTINCT e.shopper) AS n FROM e WHERE e.id IS NOT NULL GROUP BY 1, 2),
              went AS (
                 SELECT e.query, {category} AS category, count(DISTINCT e.shopper) AS n
                 FROM e JOIN {companion} c ON c.id = e.id JOIN {items} i ON i.{key} {equal} c.key GROUP BY 1, 2),
-             most AS (
+             ranked AS (
                 SELECT DISTINCT ON (w.query) w.query, w.category, w.n, sum(w.n) OVER (PARTITION BY w.query) AS total
-                FROM went w ORDER BY w.query, w.n DESC, w.category)
-             INSERT INTO {table} (query, asked, shoppers, answered, category, last)
-             SELECT n.query, n.asked, n.shoppers, n.answered, m.category, n.last
-             FROM counted n LEFT JOIN most m ON m.query = n.query AND 2 * m.n > m.total AND m.n >= $1",
+                FROM went w ORDER BY w.query, w.n DESC, w.category),
+             most AS (SELECT r.query, r.category FROM ranked r WHERE 2 * r.n > r.total AND r.n >= $1),
+             words AS (
+                SELECT m.query, m.category, replace(plainto_tsquery($2::regconfig, {said})::text, ' & ', ' | ')::tsquery AS said
+                FROM most m),
+             led AS (
+                SELECT t.query, max(t.n) AS focus, COALESCE(sum(t.n) FILTER (
+                    WHERE {category} IS DISTINCT FROM w.category AND numnode(w.said) > 0 AND NOT c.lexemes @@ w.said), 0)::real / sum(t.n) AS beside
+                FROM took t JOIN {companion} c ON c.id = t.id JOIN {items} i ON i.{key} {equal} c.key
+                LEFT JOIN words w ON w.query = t.query AND w.category IS NOT NULL GROUP BY 1)
+             INSERT INTO {table} (query, asked, shoppers, answered, focus, breadth, beside, category, last)
+             SELECT n.query, n.asked, n.shoppers, n.answered, COALESCE(l.focus::real / n.takers, 0),
+                COALESCE(n.takings::real / NULLIF(n.answered, 0), 1), COALESCE(l.beside, 0), m.category, n.last
+             FROM counted n LEFT JOIN led l ON l.query = n.query LEFT JOIN most m ON m.query = n.query",
+            said = companion::plain("persona._segment(m.query)"),
             companion = c.companion,
             items = c.name,
             key = ident(&c.key),
             equal = c.key_equal,
         );
-        let rows = spi::run(&sql, &[Arg::of(i64::from(min_shoppers(self.catalog)?))])?;
+        let args = [Arg::of(i64::from(min_shoppers(self.catalog)?)), Arg::of(c.text_search.as_str())];
+        let rows = spi::run(&sql, &args)?;
         spi::execute(&format!("ANALYZE {table}"))?;
         Ok(rows as i64)
     }

@@ -7,7 +7,7 @@
 pub mod aside;
 mod row;
 pub mod rules;
-mod wording;
+pub mod wording;
 
 use super::catalog::Catalog;
 use super::companion::{columns, ident};
@@ -24,7 +24,6 @@ use crate::shopper::sequence::{Own, Wide};
 use crate::store::{Item, Record, Scope, Store, Trend, Whole};
 use pgrx::pg_sys;
 use std::collections::{HashMap, HashSet};
-use wording::quoted;
 
 /// Up to so many items are named one by one; a wider filter is checked batch by batch.
 const NAMED: i64 = 20_000;
@@ -63,6 +62,11 @@ impl<'a> PgStore<'a> {
             guarded,
             unwanted: None,
         }
+    }
+
+    /// The catalog that is asked.
+    pub fn catalog(&self) -> &'a Catalog {
+        self.catalog
     }
 
     /// Whether the caller may not see every item.
@@ -347,11 +351,7 @@ impl Store for PgStore<'_> {
     fn lexical(&self, words: &Bm25, prior: f64, n: usize, scope: &Scope) -> Result<Vec<i64>> {
         let (condition, limits) = self.limits(scope, 5);
         // Any word makes a match; which matches are kept, the score decides.
-        let phrase =
-            |words: &Vec<String>| format!("({})", words.iter().map(|w| quoted(w)).collect::<Vec<_>>().join(" & "));
-        let query =
-            words.terms.iter().flat_map(|t| std::iter::once(quoted(&t.lexeme)).chain(t.also.iter().map(phrase)));
-        let query = query.collect::<Vec<_>>().join(" | ");
+        let query = words.terms.iter().map(wording::term).collect::<Vec<_>>().join(" | ");
         let sql = format!(
             "SELECT c.id FROM {} c LEFT JOIN {} s ON s.id = c.id
              WHERE c.lexemes @@ $1::tsquery AND {condition}
@@ -453,12 +453,7 @@ impl Store for PgStore<'_> {
     }
 
     fn wanted(&self, ranker: i64, shopper: &Wide, n: usize, scope: &Scope) -> Result<Vec<i64>> {
-        let (condition, named) = match scope {
-            Scope::Only(ids) => ("c.id = ANY ($3)", Some(Arg::of(ids.clone()))),
-            Scope::All | Scope::Wide => ("true", None),
-        };
-        let found =
-            self.filtered(n, scope, |m| learned::wanted(self.catalog, ranker, shopper, m, (condition, named)))?;
+        let found = self.filtered(n, scope, |m| learned::wanted(self.catalog, ranker, shopper, m, scope))?;
         self.without_unwanted(found)
     }
 

@@ -59,13 +59,13 @@ pub struct Options {
     pub sequence: usize,
     /// Begin from nothing, though a ranker ranks: else what it has learnt goes on. Default: false.
     pub anew: bool,
-    /// When the outcome ranks: better, always, never. Default: never, until what judges it is shown to judge right.
+    /// When the outcome ranks: better, always, never. Default: better.
     pub deploy: Deploy,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 1, samples: 6000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Never }
+        Options { seed: 1, samples: 6000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Better }
     }
 }
 

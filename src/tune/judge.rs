@@ -10,6 +10,7 @@ use super::report::{self, Line};
 use super::sample::{Kind, NO_LABEL, Samples};
 use crate::error::Result;
 use crate::linear::dot;
+use crate::measure::metric;
 
 /// A metric row by row, and the report.
 pub(super) struct Judged {
@@ -34,8 +35,8 @@ fn best(logits: &[f32]) -> usize {
 }
 
 /// NDCG at 10 of one right answer at `rank`, from 0.
-fn discount(rank: usize) -> f32 {
-    if rank < 10 { 1.0 / (rank as f32 + 2.0).log2() } else { 0.0 }
+fn single(rank: usize) -> f32 {
+    if rank < 10 { metric::discount(rank) as f32 } else { 0.0 }
 }
 
 /// Judges the vectors of the rows held out, in their order.
@@ -97,7 +98,7 @@ pub(super) fn judge(samples: &Samples, _options: &Options, vectors: &[f32], head
                 let own = dot(query, &items[i * width..][..width]);
                 let above = |j: &usize| dot(query, &items[j * width..][..width]) > own;
                 let over = (0..count).filter(|j| *j != i).filter(above);
-                each.push(discount(over.filter(|j| !excuses(&asked[i], &texts[i], &texts[*j])).count()));
+                each.push(single(over.filter(|j| !excuses(&asked[i], &texts[i], &texts[*j])).count()));
             }
             ("NDCG@10", each)
         }
@@ -115,12 +116,10 @@ pub(super) fn judge(samples: &Samples, _options: &Options, vectors: &[f32], head
 
 /// NDCG at 10 of (score, grade); none where no grade is above 0. Ties count as badly as they can.
 fn ndcg(group: &[(f32, f32)]) -> Option<f32> {
-    let total = |mut order: Vec<(f32, f32)>| -> f32 {
-        order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));
-        order.iter().enumerate().take(10).map(|(rank, (_, grade))| grade * discount(rank)).sum()
-    };
-    let ideal = total(group.iter().map(|(_, grade)| (*grade, *grade)).collect());
-    (ideal > 0.0).then(|| total(group.to_vec()) / ideal)
+    let mut order = group.to_vec();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));
+    let gains: Vec<f64> = order.iter().map(|(_, grade)| f64::from(*grade)).collect();
+    metric::ndcg(&gains, &gains, 10).map(|n| n as f32)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Building a lexicon: items and queries are counted within a bound of memory, and packed.
 
+use super::behaviour::Behaviour;
 use super::intent::Classifier;
-use super::lexicon::{Column, Header, LONGEST_VALUE, MAGIC, Value, Word};
+use super::lexicon::{Asked, Column, Header, LONGEST_VALUE, MAGIC, Value, Word};
 use super::normalize::{self, Form};
 use fst::MapBuilder;
 use std::collections::HashMap;
@@ -22,6 +23,17 @@ pub struct Fields {
     pub values: Vec<(u16, String)>,
 }
 
+/// What was logged of a query.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Logged {
+    /// How many shoppers asked it.
+    pub shoppers: u32,
+    /// What they did then.
+    pub behaviour: Behaviour,
+    /// The category that most of them went to, where one stands out.
+    pub category: Option<String>,
+}
+
 /// Counts items into a lexicon.
 #[derive(Default)]
 pub struct Builder {
@@ -30,7 +42,7 @@ pub struct Builder {
     words: HashMap<String, Word>,
     pairs: HashMap<String, u32>,
     values: HashMap<(u16, String), u32>,
-    queries: Vec<(String, u32, Option<String>)>,
+    queries: Vec<(String, Logged)>,
     /// Entries of a map before the rare ones are forgotten.
     most: usize,
     intent: Option<Classifier>,
@@ -101,20 +113,20 @@ impl Builder {
     }
 
     /// Adds a logged query: how many shoppers asked it, and the category they went to.
-    pub fn query(&mut self, query: &str, shoppers: u32, answered: bool, category: Option<&str>) {
+    pub fn query(&mut self, query: &str, logged: Logged) {
         let (normalized, tokens) = normalize::normalize(query);
         if normalized.is_empty() || normalized.len() > 100 {
             return;
         }
         // What led somewhere is spelt as shoppers spell it; what led nowhere may be a slip.
-        if answered {
+        if logged.behaviour.answered > 0.0 {
             for token in tokens {
                 let word = self.words.entry(token.text).or_default();
-                word.shown += shoppers;
-                word.anywhere += shoppers;
+                word.shown += logged.shoppers;
+                word.anywhere += logged.shoppers;
             }
         }
-        self.queries.push((normalized, shoppers, category.map(str::to_owned)));
+        self.queries.push((normalized, logged));
     }
 
     /// Adds a word that the language model knows as a whole: no slip of the pen, whatever the catalog says.
@@ -148,12 +160,14 @@ impl Builder {
         pairs.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         pairs.truncate(MOST_PAIRS);
         let (values, entries) = values(&self.columns, self.values);
-        let mut categories: Vec<String> = self.queries.iter().filter_map(|q| q.2.clone()).collect();
+        let mut categories: Vec<String> =
+            self.queries.iter().filter_map(|(_, logged)| logged.category.clone()).collect();
         categories.sort();
         categories.dedup();
-        let queries = self.queries.into_iter().map(|(query, shoppers, category)| {
-            let place = category.and_then(|c| categories.binary_search(&c).ok()).map_or(0, |at| at as u64 + 1);
-            (query, u64::from(shoppers) << 32 | place)
+        let queries = self.queries.into_iter().map(|(query, logged)| {
+            let category =
+                logged.category.and_then(|c| categories.binary_search(&c).ok()).map_or(0, |at| at as u32 + 1);
+            (query, Asked { shoppers: logged.shoppers, category, behaviour: logged.behaviour }.pack())
         });
         let sections = [
             map(words.into_iter().map(|(text, w)| (text, w.pack()))),
@@ -174,12 +188,12 @@ impl Builder {
     }
 }
 
-/// Words and the parts of those that a hyphen joins.
+/// Words and the parts of those that a hyphen or a point joins: shoppers write `startech.com` in one, two and three ways.
 fn parts(texts: &[String]) -> Vec<String> {
     let mut all = Vec::with_capacity(texts.len());
     for text in texts {
-        if text.contains('-') && normalize::form(text) == Form::Word {
-            all.extend(text.split('-').filter(|p| !p.is_empty()).map(str::to_owned));
+        if text.contains(['-', '.']) && normalize::form(text) == Form::Word {
+            all.extend(text.split(['-', '.']).filter(|p| !p.is_empty()).map(str::to_owned));
         }
         all.push(text.clone());
     }
@@ -275,7 +289,8 @@ mod tests {
                 values: vec![(brand, "HP".into()), (color, if n % 2 == 0 { "Red" } else { "Black" }.into())],
             });
         }
-        builder.query("wireless mice", 7, true, Some("Mice"));
+        let behaviour = Behaviour { answered: 0.5, focus: 0.25, breadth: 2.0, beside: 0.0 };
+        builder.query("wireless mice", Logged { shoppers: 7, behaviour, category: Some("Mice".into()) });
         Lexicon::read(&builder.finish()).unwrap()
     }
 
@@ -290,6 +305,7 @@ mod tests {
         assert_eq!(lexicon.column(values[0].column).unwrap().kind, "color");
         let asked = lexicon.asked("wireless mice").unwrap();
         assert_eq!((asked.shoppers, lexicon.category(asked.category)), (7, Some("Mice")));
+        assert!((asked.behaviour.answered - 0.5).abs() < 0.04, "{asked:?}");
     }
 
     #[test]

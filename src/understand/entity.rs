@@ -101,6 +101,45 @@ pub fn find(lexicon: &Lexicon, tokens: &[Token], taken: &[Range<usize>], floor: 
     found
 }
 
+/// A span that a tagger found, with the value of its kind that it spells, if it spells one.
+pub fn tagged(
+    lexicon: &Lexicon,
+    words: &[Token],
+    span: Range<usize>,
+    kind: String,
+    confidence: f64,
+    floor: u32,
+) -> Entity {
+    let folded: Vec<String> = words.iter().map(|t| normalize::fold(&t.text)).collect();
+    let known = readings(lexicon, &folded.join(" "), floor, false, false).into_iter().find(|r| r.0 == kind);
+    let (value, filter) = known.map_or((String::new(), None), |(_, value, _, filter)| (value, filter));
+    Entity { span, kind, value, confidence, filter }
+}
+
+/// Adds a tagger's span; one whose value nobody knows is worth what `said` of it. A reading that is there already is the
+/// surer of the two; another of the same span shares it; a longer or shorter one has to be surer than what it displaces.
+pub fn join(entities: &mut Vec<Entity>, mut new: Entity, said: String) {
+    if new.value.is_empty() {
+        new.value = said;
+    }
+    if let Some(same) = entities.iter_mut().find(|e| e.span == new.span && e.kind == new.kind) {
+        same.confidence = same.confidence.max(new.confidence);
+        return;
+    }
+    let meets = |e: &Entity| e.span != new.span && e.span.start < new.span.end && new.span.start < e.span.end;
+    if entities.iter().any(|e| meets(e) && e.confidence >= new.confidence) {
+        return;
+    }
+    entities.retain(|e| !meets(e));
+    let span = new.span.clone();
+    entities.push(new);
+    let whole: f64 = entities.iter().filter(|e| e.span == span).map(|e| e.confidence).sum();
+    if whole > 1.0 {
+        entities.iter_mut().filter(|e| e.span == span).for_each(|e| e.confidence /= whole);
+    }
+    entities.sort_by(|a, b| a.span.start.cmp(&b.span.start).then(b.confidence.total_cmp(&a.confidence)));
+}
+
 type Reading = (String, String, f64, Option<(String, Json)>);
 
 /// What a folded form may be: one reading a kind, by its share of the items.

@@ -7,6 +7,7 @@
 //! or for a language the model does not know, words and surface carry it alone.
 
 use super::normalize::{Form, Token, normalize};
+use super::surface::{SURFACE, surface};
 use crate::control::Control;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,22 @@ impl Intent {
         best
     }
 
+    /// The probabilities that a function gives.
+    pub fn each(of: impl Fn(Class) -> f64) -> Intent {
+        Intent { confidence: CLASSES.map(of) }
+    }
+
+    /// From the labels of another classifier; what is no class's name is `other`. `None` where no label is one.
+    pub fn of_labels(labels: &[String], shares: &[f32]) -> Option<Intent> {
+        let class = |label: &str| CLASSES.into_iter().find(|c| c.name() == label);
+        labels.iter().find_map(|label| class(label))?;
+        let mut intent = Intent::each(|_| 0.0);
+        for (label, share) in labels.iter().zip(shares) {
+            intent.confidence[class(label).unwrap_or(Class::Other) as usize] += f64::from(*share);
+        }
+        Some(intent)
+    }
+
     /// The probability of a class.
     pub fn of(&self, class: Class) -> f64 {
         self.confidence[class as usize]
@@ -77,8 +94,6 @@ impl Intent {
 
 /// Places for hashed words.
 const HASHED: usize = 1024;
-/// What the surface shows; see `surface`.
-const SURFACE: usize = 24;
 /// How much the three parts weigh before training.
 const SCALES: [f32; 3] = [3.0, 2.0, 1.5];
 /// Ridge on the weights.
@@ -157,135 +172,10 @@ fn hashed(tokens: &[Token], out: &mut Sparse) {
     }
 }
 
-/// Question words, comparisons, requests: what the surface of a query shows whatever is sold.
-fn surface(text: &str, tokens: &[Token], out: &mut Sparse) {
-    let has = |words: &[&str]| tokens.iter().any(|t| words.contains(&t.text.as_str()));
-    let holds = |parts: &[&str]| parts.iter().any(|p| text.contains(p));
-    let first = tokens.first().map_or("", |t| t.text.as_str());
-    let count = |form: Form| tokens.iter().filter(|t| t.form == form).count();
-    let n = tokens.len() as f32;
-    let cjk = text.chars().any(|c| super::segment::script(c).is_some());
-    let signs = [
-        has(&["vs", "versus", "vs.", "compare", "compared", "comparison", "difference", "differences"])
-            || holds(&["对比", "区别", "比较"]),
-        has(&["or"]) || holds(&["还是"]),
-        holds(&["哪个", "哪款更", "which is better", "better than", "which one"]),
-        holds(&["和", "与", "跟", "vs"]) && cjk,
-        matches!(first, "how" | "what" | "why" | "when" | "where" | "who" | "which" | "what's"),
-        has(&[
-            "how",
-            "which",
-            "should",
-            "recommend",
-            "suggest",
-            "advice",
-            "tips",
-            "guide",
-            "need",
-            "choose",
-            "pick",
-            "suitable",
-            "good",
-            "best",
-        ]),
-        holds(&["怎么", "如何", "什么", "推荐", "建议", "吗", "多大", "合适", "够用", "适合"]),
-        matches!(first, "is" | "are" | "do" | "does" | "can" | "will" | "should" | "did" | "am"),
-        has(&["my", "i", "me"]),
-        has(&[
-            "order",
-            "return",
-            "returns",
-            "refund",
-            "warranty",
-            "guarantee",
-            "shipping",
-            "delivery",
-            "track",
-            "tracking",
-            "package",
-            "parcel",
-            "invoice",
-            "account",
-            "password",
-            "payment",
-            "exchange",
-            "cancel",
-            "customer",
-            "support",
-            "repair",
-            "replacement",
-            "coupon",
-            "voucher",
-            "broken",
-            "damaged",
-            "defective",
-        ]),
-        holds(&[
-            "退",
-            "换货",
-            "订单",
-            "快递",
-            "保修",
-            "客服",
-            "发票",
-            "发货",
-            "物流",
-            "优惠券",
-            "优惠码",
-            "账号",
-            "密码",
-            "收货",
-            "运费",
-            "包邮",
-            "维修",
-            "坏了",
-            "付款",
-        ]),
-        count(Form::Model) > 0,
-        count(Form::Measure) > 0,
-        count(Form::Number) > 0,
-        super::price::find(tokens).is_some(),
-        has(&["with", "for", "without", "in"]),
-        has(&[
-            "size",
-            "black",
-            "white",
-            "red",
-            "blue",
-            "green",
-            "grey",
-            "gray",
-            "pink",
-            "brown",
-            "silver",
-            "gold",
-            "cotton",
-            "leather",
-            "wireless",
-            "waterproof",
-            "cheap",
-            "small",
-            "large",
-            "wide",
-            "organic",
-        ]) || holds(&["色", "码", "防水", "无线", "以下", "以内", "真皮", "纯棉"]),
-        has(&["gift", "gifts", "presents", "sale", "new", "deals", "ideas", "clearance", "popular", "sellers"])
-            || holds(&["礼物", "新品", "热销", "打折", "促销", "特价"]),
-        n <= 1.0,
-        n == 2.0,
-        cjk,
-    ];
-    for (at, _) in signs.iter().enumerate().filter(|(_, s)| **s) {
-        out.push((HASHED + at, SCALES[2]));
-    }
-    out.push((HASHED + 21, SCALES[2] * (n / 4.0).min(2.0)));
-    out.push((HASHED + 22, SCALES[2] * (n - 6.0).clamp(0.0, 8.0) / 4.0));
-}
-
 fn features(text: &str, tokens: &[Token]) -> Sparse {
     let mut out = Vec::with_capacity(tokens.len() * 2 + 8);
     hashed(tokens, &mut out);
-    surface(text, tokens, &mut out);
+    out.extend(surface(text, tokens).map(|(at, value)| (HASHED + at, SCALES[2] * value)));
     out.push((HASHED + SURFACE, 1.0));
     out
 }

@@ -7,6 +7,7 @@
 use fst::{Automaton, IntoStreamer, Map, Streamer};
 use serde::{Deserialize, Serialize};
 
+use super::behaviour::Behaviour;
 use super::intent::Classifier;
 
 /// Words of a value that are matched.
@@ -90,12 +91,30 @@ impl Word {
 }
 
 /// A logged query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Asked {
     /// By how many shoppers.
     pub shoppers: u32,
     /// The category that shoppers went to, as a place in `Lexicon::categories` from 1; 0 where none stands out.
     pub category: u32,
+    /// What shoppers did then.
+    pub behaviour: Behaviour,
+}
+
+impl Asked {
+    /// Shoppers, then the category, then the behaviour, in 16 bits each: a shop with more categories does without some.
+    pub(super) fn pack(self) -> u64 {
+        let category = u16::try_from(self.category).unwrap_or(0);
+        u64::from(self.shoppers) << 32 | u64::from(category) << 16 | self.behaviour.pack()
+    }
+
+    fn unpack(bits: u64) -> Asked {
+        Asked {
+            shoppers: (bits >> 32) as u32,
+            category: bits as u32 >> 16,
+            behaviour: Behaviour::unpack(bits & 0xFFFF),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -184,7 +203,7 @@ impl Lexicon {
 
     /// A logged query.
     pub fn asked(&self, normalized: &str) -> Option<Asked> {
-        self.queries.get(normalized).map(|v| Asked { shoppers: (v >> 32) as u32, category: v as u32 })
+        self.queries.get(normalized).map(Asked::unpack)
     }
 
     /// A category by the place that `Asked` names.
@@ -222,7 +241,7 @@ impl Lexicon {
                 }
             }
         };
-        stream(&self.queries, &mut |text, value| each(text, Completion::Query((value >> 32) as u32)));
+        stream(&self.queries, &mut |text, value| each(text, Completion::Query(Asked::unpack(value).shoppers)));
         stream(&self.values, &mut |text, at| {
             for value in self.entries_at(at as usize) {
                 each(text, Completion::Value(value));
@@ -247,7 +266,7 @@ pub enum Completion {
 }
 
 /// What the bytes begin with.
-pub(super) const MAGIC: &[u8] = b"persona lexicon 1\n";
+pub(super) const MAGIC: &[u8] = b"persona lexicon 2\n";
 
 fn read_entries(mut rest: &[u8]) -> Option<Vec<Value>> {
     let mut take = |n: usize| -> Option<&[u8]> {

@@ -6,6 +6,7 @@
 //! has a vector). Nothing here changes what a precise query finds: what is known is left alone, what is understood
 //! is offered. `suggest` completes what is being typed.
 
+pub mod behaviour;
 pub mod build;
 pub mod entity;
 pub mod intent;
@@ -18,7 +19,9 @@ pub mod segment;
 mod show;
 pub mod spell;
 pub mod suggest;
+mod surface;
 
+pub use behaviour::Behaviour;
 pub use entity::Entity;
 pub use intent::{Class, Classifier, Intent};
 pub use lexicon::Lexicon;
@@ -38,6 +41,8 @@ pub struct Settings<'a> {
     pub floor: u32,
     /// The catalog's language, for queries too short to tell.
     pub language: &'a str,
+    /// Words that are left as they are typed: of items newer than the lexicon.
+    pub keep: &'a [String],
 }
 
 /// A query, understood.
@@ -67,6 +72,10 @@ pub struct Understanding {
     pub category: Option<Category>,
     /// What the shopper is about; `None` where nothing was trained.
     pub intent: Option<Intent>,
+    /// What shoppers did after this query, as far as enough of them asked it.
+    pub behaviour: Option<Behaviour>,
+    /// Words that had to go before an item held all the others; empty where one holds every word, or nobody has asked.
+    pub dropped: Vec<String>,
 }
 
 /// A guess at the category.
@@ -93,7 +102,7 @@ pub fn read(lexicon: &Lexicon, query: &str, settings: &Settings) -> Understandin
         ..Understanding::default()
     };
     // A pasted page is searched, and understood no further.
-    if tokens.len() > normalize::MOST_TOKENS {
+    if tokens.len() > normalize::MOST_TOKENS || normalize::head(query).len() < query.len() {
         return plain;
     }
     let floor = settings.floor;
@@ -101,7 +110,9 @@ pub fn read(lexicon: &Lexicon, query: &str, settings: &Settings) -> Understandin
         // What shoppers asked before, and were answered, is spelt well; a price's words are no words of the catalog.
         let money = price::find(&tokens).map(|(_, range)| tokens[range].iter().map(|t| t.start).collect::<Vec<_>>());
         let known = lexicon.asked(&plain.normalized).is_some_and(|a| a.shoppers >= floor.max(2));
-        spell::correct(lexicon, tokens, floor, |t| known || money.iter().flatten().any(|start| *start == t.start))
+        let keep =
+            |t: &Token| known || money.iter().flatten().any(|at| *at == t.start) || settings.keep.contains(&t.text);
+        spell::correct(lexicon, tokens, floor, keep)
     } else {
         (tokens, Vec::new())
     };
@@ -148,16 +159,13 @@ impl Understanding {
         if self.corrections.is_empty() && self.negations.is_empty() && self.price.is_none() {
             return self.query.clone();
         }
-        let gone = |at: usize| {
-            self.price.as_ref().is_some_and(|(_, r)| r.contains(&at))
-                || self.negations.iter().any(|n| n.span.contains(&at))
-        };
-        let said: Vec<&str> = (0..self.tokens.len()).filter(|at| !gone(*at)).map(|at| self.said(at)).collect();
+        let said = (0..self.tokens.len()).filter(|at| !self.is_apart(*at));
+        let said: Vec<&str> = said.map(|at| self.said(at)).collect();
         if said.is_empty() { self.query.clone() } else { said.join(" ") }
     }
 
     /// A token as it stands in the query, or as it was corrected.
-    fn said(&self, at: usize) -> &str {
+    pub fn said(&self, at: usize) -> &str {
         let token = &self.tokens[at];
         if token.corrected { &token.text } else { self.normalized.get(token.start..token.end).unwrap_or(&token.text) }
     }
@@ -170,6 +178,20 @@ impl Understanding {
     /// The corrected query with everything that it says.
     pub fn corrected(&self) -> String {
         if self.corrections.is_empty() { self.normalized.clone() } else { self.phrase(&(0..self.tokens.len())) }
+    }
+
+    /// The tokens that name something: neither function words nor marks, nor what says a price or what is not wanted.
+    pub fn telling(&self) -> impl Iterator<Item = usize> {
+        let silent = |at: &usize| {
+            let token = &self.tokens[*at];
+            token.form == Form::Mark || ENDS.contains(&token.text.as_str()) || self.is_apart(*at)
+        };
+        (0..self.tokens.len()).filter(move |at| !silent(at))
+    }
+
+    /// Whether a token says a price, or what is not wanted: it is not searched.
+    fn is_apart(&self, at: usize) -> bool {
+        self.price.as_ref().is_some_and(|(_, r)| r.contains(&at)) || self.negations.iter().any(|n| n.span.contains(&at))
     }
 
     /// Texts of what is not wanted.
@@ -188,16 +210,52 @@ impl Understanding {
         Some(Category { value: best.value.clone(), from: "words", confidence: best.confidence })
     }
 
-    /// Adds the intent; `vector` is the searched text's, of length 1.
-    pub fn classify(&mut self, lexicon: &Lexicon, vector: Option<&[f32]>) {
-        self.intent = lexicon.intent().map(|c| c.intent(&self.normalized, &self.tokens, vector));
+    /// Adds spans that a tagger found in [`Understanding::corrected`]: bytes, kind, confidence.
+    pub fn add_tags(&mut self, lexicon: &Lexicon, floor: u32, spans: Vec<(Range<usize>, String, f32)>) {
+        // Where each token stands in that text.
+        let mut places: Vec<Range<usize>> = self.tokens.iter().map(|t| t.start..t.end).collect();
+        if !self.corrections.is_empty() {
+            let mut end = 0;
+            for (at, place) in places.iter_mut().enumerate() {
+                *place = end..end + self.said(at).len();
+                end = place.end + 1;
+            }
+        }
+        for (bytes, kind, confidence) in spans {
+            let within = |place: &Range<usize>| place.start < bytes.end && bytes.start < place.end;
+            let Some(first) = places.iter().position(within) else { continue };
+            let Some(last) = places.iter().rposition(within) else { continue };
+            if (first..=last).any(|at| self.is_apart(at)) {
+                continue;
+            }
+            let words = &self.tokens[first..=last];
+            let tagged = entity::tagged(lexicon, words, first..last + 1, kind, f64::from(confidence), floor);
+            let said = self.phrase(&(first..last + 1));
+            entity::join(&mut self.entities, tagged, said);
+        }
+        if self.category.as_ref().is_none_or(|c| c.from != "behaviour") {
+            self.category = self.guess(lexicon, floor).or(self.category.take());
+        }
+    }
+
+    /// Adds the intent, by the classifier that ships; `vector` is the searched text's, of length 1.
+    pub fn classify(&mut self, lexicon: &Lexicon, floor: u32, vector: Option<&[f32]>) {
+        let intent = lexicon.intent().map(|c| c.intent(&self.normalized, &self.tokens, vector));
+        self.set_intent(lexicon, floor, intent);
+    }
+
+    /// The intent by the words, moved by what shoppers did after this query.
+    pub fn set_intent(&mut self, lexicon: &Lexicon, floor: u32, intent: Option<Intent>) {
+        let asked = lexicon.asked(&self.corrected()).filter(|a| a.shoppers >= floor.max(1));
+        self.behaviour = asked.map(|a| a.behaviour);
+        self.intent = intent.map(|intent| asked.map_or(intent, |a| a.behaviour.moves(&intent, a.shoppers)));
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::build::{Builder, Fields};
+    use super::build::{Builder, Fields, Logged};
     use super::lexicon::Column;
     use super::*;
     use proptest::prelude::*;
@@ -219,11 +277,12 @@ mod tests {
                 ..Fields::default()
             });
         }
-        builder.query("hp ink", 9, true, Some("Printers"));
+        let behaviour = Behaviour { answered: 1.0, focus: 0.1, breadth: 5.0, beside: 0.4 };
+        builder.query("hp ink", Logged { shoppers: 90, behaviour, category: Some("Printers".into()) });
         Lexicon::read(&builder.finish()).unwrap()
     }
 
-    const SETTINGS: Settings = Settings { correct: true, floor: 1, language: "en" };
+    const SETTINGS: Settings = Settings { correct: true, floor: 1, language: "en", keep: &[] };
 
     #[test]
     fn the_issues_own_query() {
@@ -266,12 +325,19 @@ mod tests {
         assert_eq!((read.text.as_str(), read.corrections.len()), ("printr", 0));
     }
 
+    #[test]
+    fn a_word_that_is_newer_than_the_lexicon_is_kept() {
+        let new = ["printr".to_owned()];
+        let read = read(&lexicon(), "printr wirelss", &Settings { keep: &new, ..SETTINGS });
+        assert_eq!(read.text, "printr wireless");
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read(text in "\\PC{0,60}") {
             let lexicon = lexicon();
             let mut read = read(&lexicon, &text, &SETTINGS);
-            read.classify(&lexicon, None);
+            read.classify(&lexicon, 1, None);
             let _ = read.to_json(Some("price"));
         }
     }

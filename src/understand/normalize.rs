@@ -10,7 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 /// Tokens of a query that are read; the rest is searched, and understood no further.
 pub const MOST_TOKENS: usize = 64;
 /// Characters of a text that are read.
-pub const LONGEST: usize = 10_000;
+const LONGEST: usize = 10_000;
 
 /// What a token is by its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -45,13 +45,18 @@ pub struct Token {
     pub corrected: bool,
 }
 
+/// What of a text is read.
+pub fn head(text: &str) -> &str {
+    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
+}
+
 /// The normalised text and its tokens, all of them.
 pub fn normalize(text: &str) -> (String, Vec<Token>) {
     let mut clean = String::with_capacity(text.len().min(4 * LONGEST));
     let mut gap = true;
     // Before NFKC, which makes two primes of it.
     let inch = |c: char| if c == '\u{2033}' { '"' } else { c };
-    for c in text.chars().take(LONGEST).map(inch).nfkc().flat_map(char::to_lowercase) {
+    for c in head(text).chars().map(inch).nfkc().flat_map(char::to_lowercase) {
         let c = match c {
             '\u{2018}' | '\u{2019}' | '\u{02BC}' | '`' | '´' => '\'',
             '\u{201C}' | '\u{201D}' => '"',

@@ -24,6 +24,7 @@ impl Understanding {
         put("price", self.price.as_ref().map_or(Value::Null, |(p, _)| json!(p)));
         put("filter", self.filter(price));
         put("without", json!(self.unwanted()));
+        put("dropped", json!(self.dropped));
         put(
             "category",
             self.category.as_ref().map_or(

@@ -43,6 +43,8 @@ const LONG: usize = 7;
 const SLIP: f64 = 4.0;
 /// What a neighbour seen in titles is worth, per unit of its count's logarithm.
 const BESIDE: f64 = 1.2;
+/// Items of each of two words, from which a word that nobody knows may be the two of them run together.
+const SEEN: u32 = 5;
 /// A known word of one item is taken for a slip of one letter from a word so many times as frequent.
 const RARE: u32 = 60;
 
@@ -111,7 +113,10 @@ fn is_known(lexicon: &Lexicon, text: &str, floor: u32) -> bool {
         let word = lexicon.word(text);
         word.is_some_and(|w| w.language || w.anywhere > 1) && (word.is_some_and(|w| w.language) || count(word, floor) > 0)
             // What stands in one item only is a word of its own, unless it is one letter off a much more frequent one.
-            || word.is_some_and(|w| w.anywhere == 1) && floor <= 1 && nearest_count(lexicon, text) < RARE
+            || word.is_some_and(|w| w.anywhere == 1)
+                && floor <= 1
+                && nearest_count(lexicon, text) < RARE
+                && most_together(lexicon, text) < RARE
     };
     let mut letters = text.chars();
     letters.clone().count() < SHORTEST
@@ -133,6 +138,12 @@ fn nearest_count(lexicon: &Lexicon, text: &str) -> u32 {
         });
     }
     most
+}
+
+/// In how many titles the two words stand side by side that a word may be run together of.
+fn most_together(lexicon: &Lexicon, text: &str) -> u32 {
+    let places = text.char_indices().map(|(at, _)| at).skip(2);
+    places.map(|at| lexicon.pair(&text[..at], &text[at..])).max().unwrap_or(0)
 }
 
 /// The likeliest reading of a word that nobody knows; `None` where nothing is near enough.
@@ -168,7 +179,8 @@ fn best(lexicon: &Lexicon, text: &str, before: Option<&str>, after: Option<&str>
         let together = lexicon.pair(first, last);
         let both = one.min(two);
         // Two short words side by side by chance are no reading: titles have to say so.
-        if together >= floor.max(2) || (both >= 20 && first.len() >= 4 && last.len() >= 4) {
+        let long = first.len() >= SHORTEST && last.len() >= SHORTEST;
+        if together >= floor.max(2) || both >= if long { SEEN } else { 4 * SEEN } && first.len().min(last.len()) > 2 {
             let score = f64::from(together.max(both / 20)).ln_1p() + beside(first, last) - SLIP * 0.6;
             offer(score, vec![first.to_owned(), last.to_owned()]);
         }

@@ -109,7 +109,7 @@ fn offer(found: &mut HashMap<String, f64>, text: &str, score: f64, taste: &Taste
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::build::{Builder, Fields};
+    use super::super::build::{Builder, Fields, Logged};
     use super::super::lexicon::Column;
     use super::*;
 
@@ -120,8 +120,9 @@ mod tests {
             let title = ["Wireless mouse", "Wireless keyboard", "Wired mouse", "Red wine"][n % 4];
             builder.add(&Fields { title: title.into(), values: vec![(brand, "Wirex".into())], ..Fields::default() });
         }
-        builder.query("wireless charger", 9, true, None);
-        builder.query("wireless secret", 1, true, None);
+        let asked = |shoppers| Logged { shoppers, ..Logged::default() };
+        builder.query("wireless charger", asked(9));
+        builder.query("wireless secret", asked(1));
         Lexicon::read(&builder.finish()).unwrap()
     }
 

@@ -26,12 +26,13 @@ def sound(case: Case) -> None:
         assert one(connection, "SELECT count(*) FROM products p FULL JOIN products_persona c ON c.key = p.id WHERE p.id IS NULL OR c.key IS NULL") == 0
         assert one(connection, "SELECT count(*) FROM products_persona WHERE (embedding IS NULL) <> (embedded IS NULL)") == 0
         assert one(connection, "SELECT count(*) FROM persona.catalogs") == 1
+        assert one(connection, "SELECT count(*) FROM persona.adapters WHERE name = 'sudden'") == 0
         assert len(found(connection, user=1, k=5)) == 5
 
 
 @outcome(own=True)
 def a_killed_backend_loses_nothing(case: Case) -> None:
-    """Backends killed at random moments of refresh, work, create_catalog, drop_catalog, embed, search and item writes: after each recovery every committed event and title is there, the catalog is whole, and the next call is right."""
+    """Backends killed at random moments of refresh, work, create_catalog, drop_catalog, embed, search, fine_tune and item writes: after each recovery every committed event and title is there, the catalog is whole, and the next call is right."""
     dice = random.Random(11)
     create = """SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{type,color,material}',
         brand => 'brand', category => 'category', price => 'price', options => '{"text_search": "english"}')"""
@@ -41,6 +42,9 @@ def a_killed_backend_loses_nothing(case: Case) -> None:
         create,
         f"BEGIN; SELECT persona.drop_catalog('products'); {create}; SELECT * FROM persona.refresh('products'); SELECT pg_sleep(9); COMMIT",
         "SELECT persona.embed(array_agg(description)) FROM products",
+        # what a killed step leaves behind, the next call goes on with
+        """CALL persona.work('fine_tune', 'products', '{"task": "embed", "name": "steady", "epochs": 1, "rows": 128, "seconds": 0, "adopt": "always"}')""",
+        """SELECT * FROM persona.fine_tune('embed', 'products', '{"name": "sudden", "epochs": 50, "adopt": "always"}')""",
         "SELECT count(*) FROM generate_series(1, 100000) n, LATERAL persona.search(NULL::products, 'warm shoes ' || n, user_id => 1, k => 5)",
         "UPDATE products SET title = title || ' lost'; SELECT pg_sleep(9)",
     ]

@@ -1,5 +1,6 @@
 """From a released version to this one."""
 
+import psycopg
 from case import Case, found, ids, one, outcome
 
 RELEASED = "0.1.0"
@@ -81,3 +82,23 @@ def a_catalog_of_the_released_version_lives_on(case: Case) -> None:
             assert len(ids(found(connection, "lamp", user=3, items="lamps", k=5))) == 5
     finally:
         case.server.psql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', database="postgres")
+
+
+@outcome
+def an_old_library_refuses_new_sql(case: Case) -> None:
+    """An update script of a later version, whose functions the library does not have: one clear error that names the function and the file, nothing is changed, and everything works as before."""
+    version = case.one("SELECT extversion FROM pg_extension WHERE extname = 'pg_persona'")
+    script = case.server.at.share / "extension" / f"pg_persona--{version}--9.9.9.sql"
+    script.write_text("CREATE FUNCTION persona.tomorrow() RETURNS int LANGUAGE c AS 'MODULE_PATHNAME', 'tomorrow_wrapper';\n")
+    try:
+        with case.connect() as connection:
+            before = found(connection, user=1)
+            try:
+                connection.execute("ALTER EXTENSION pg_persona UPDATE TO '9.9.9'")
+                raise AssertionError("the update went through")
+            except psycopg.Error as error:
+                assert error.sqlstate == "42883" and "tomorrow_wrapper" in str(error) and "pg_persona" in str(error), error
+            assert one(connection, "SELECT extversion FROM pg_extension WHERE extname = 'pg_persona'") == version
+            assert found(connection, user=1) == before
+    finally:
+        script.unlink()

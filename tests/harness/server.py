@@ -62,6 +62,7 @@ class Installation:
         self.models = models
         self.version = build.major(pg_config)
         self.bin = build.folder_of(pg_config, "bindir")
+        self.share = build.folder_of(pg_config, "sharedir")
 
     @classmethod
     def stage(cls, version: int, folder: Path, extension: bool = True) -> Installation:

@@ -5,10 +5,13 @@ use super::super::error::door;
 use super::super::identity::{self, Acting};
 use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
-use super::super::{catalog, session, vector};
+use super::super::{adapter, catalog, session, vector};
 use crate::catalog::companion::name;
 use crate::catalog::options::{Exclude, from_object};
 use crate::error::{Error, Result};
+use crate::tune::Task;
+use crate::understand::Intent;
+use crate::understand::intent::CLASSES;
 use pgrx::prelude::*;
 use serde::Deserialize;
 use std::rc::Rc;
@@ -25,6 +28,31 @@ struct Options {
     min_shoppers: Option<u32>,
     /// What recommendations leave out of a shopper's past: `seen` (default), `owned`, `nothing`.
     exclude: Exclude,
+    /// A classifier made by `fine_tune('classify')` whose labels are intents; default: the one that ships.
+    intents: Option<String>,
+    /// A tagger made by `fine_tune('tag')`, whose spans join the entities of a query.
+    tags: Option<String>,
+}
+
+impl Options {
+    /// Refuses adapters that are none, or made for something else.
+    fn check(&self) -> Result<()> {
+        if let Some(name) = &self.intents {
+            let loaded = adapter::need(name, &[Task::Classify])?;
+            if Intent::of_labels(&loaded.labels, &[]).is_none() {
+                let known: Vec<&str> = CLASSES.iter().map(|class| class.name()).collect();
+                return Err(Error::InvalidValue {
+                    place: "options".into(),
+                    key: "intents".into(),
+                    reason: format!("no label of \"{name}\" is an intent ({})", known.join(", ")),
+                });
+            }
+        }
+        if let Some(name) = &self.tags {
+            adapter::need(name, &[Task::Tag])?;
+        }
+        Ok(())
+    }
 }
 
 /// What an item relation is.
@@ -140,6 +168,7 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     let items = items(oid)?;
     identity::need_owner(items.owner, &items.shown)?;
     let options: Options = from_object("options", &wanted.options)?;
+    options.check()?;
     let all = columns(oid)?;
     let title = wanted.title.as_deref().ok_or_else(|| Error::InvalidValue {
         place: "argument".into(),

@@ -13,7 +13,6 @@ use crate::catalog::options::{Exclude, Key, SearchOptions};
 use crate::catalog::rule::{Occasion, Rule, Surface};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::memory::{self, room_for};
 use crate::parts::Parts;
 use crate::random::Random;
 use crate::recommend;
@@ -25,6 +24,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The context of a call, as the caller passes it.
+#[derive(Default)]
 pub struct Context {
     /// A moment to search as of, in seconds since 1970-01-01 UTC; `None` is now.
     pub at: Option<f64>,
@@ -76,18 +76,6 @@ fn moment(text: &str) -> Result<f64> {
     let sql = "SELECT pg_catalog.date_part('epoch', $1::pg_catalog.text::pg_catalog.timestamptz)";
     let at = spi::first(Mode::Read, sql, &[Arg::of(text)], |row| row.need::<f64>(1))?.unwrap_or(f64::NAN);
     if at.is_finite() { Ok(at) } else { Err(Error::NotFinite { what: format!("context \"at\" ({text})") }) }
-}
-
-/// The identity of the catalog's vectors, and the vector of a query as it is typed, where it says something.
-pub fn query_vector(query: Option<&str>, catalog: &catalog::Catalog) -> Result<(String, Option<Arc<[f32]>>)> {
-    // A search's own work is bounded; what grows with the query are a few copies of it.
-    room_for(memory::CALL + query.map_or(0, str::len) * 16)?;
-    let encoder = session::encoder(&catalog.model)?;
-    let vector = match query.map(str::trim) {
-        Some(text) if !text.is_empty() => Some(session::embed_query(&encoder, text)?),
-        _ => None,
-    };
-    Ok((session::identity(&encoder), vector))
 }
 
 /// A row found: what was asked of `i`, its parts, its sources.
@@ -251,7 +239,7 @@ pub fn find<T>(
     let encoder = session::encoder(&catalog.model)?;
     let identity = session::identity(&encoder);
     let mut store = PgStore::new(&catalog, &filter, &identity)?;
-    let (understanding, vector) = understand::ask(&catalog, call.query, &options, store.is_guarded())?;
+    let (understanding, vector) = understand::ask(&store, &encoder, call.query, &options)?;
     if let Some(understanding) = &understanding {
         store.exclude(&understanding.unwanted())?;
     }

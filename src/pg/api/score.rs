@@ -66,7 +66,7 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let identity = session::identity(&encoder);
     let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
     let guarded = store.is_guarded();
-    let (understanding, vector) = understand::ask(&catalog, query, &options, guarded)?;
+    let (understanding, vector) = understand::ask(&store, &encoder, query, &options)?;
     let request = Request {
         query,
         user_id: arguments.user_id.as_deref(),

@@ -4,9 +4,9 @@ use super::super::activity::Shown;
 use super::super::catalog::{self, Catalog};
 use super::super::error::door;
 use super::super::identity;
+use super::super::json::JsonB;
 use super::super::training::{Options, Row, Training};
 use crate::error::Result;
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use std::rc::Rc;
 

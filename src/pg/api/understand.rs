@@ -3,6 +3,7 @@
 use super::super::companion::ident;
 use super::super::error::door;
 use super::super::identity::{self, Owner};
+use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
 use super::super::store::PgStore;
 use super::super::{catalog, history, lexicon, session, understand as reading};
@@ -11,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::store::{Scope, Store};
 use crate::understand::suggest::{Taste, suggest as complete};
 use crate::understand::{Category, normalize, segment};
-use pgrx::JsonB;
 use pgrx::prelude::*;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -37,25 +37,28 @@ const NEAREST: usize = 20;
 
 /// What a query means; NULL for NULL.
 #[pg_extern(name = "_understand", stable, parallel_restricted, cost = 1000)]
-pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: bool) -> Option<JsonB> {
+pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: Option<bool>) -> Option<JsonB> {
     let query = query?;
-    // What is read of a text at all, before anybody copies it.
-    let query = query.char_indices().nth(normalize::LONGEST).map_or(query, |(end, _)| &query[..end]);
+    // Its understanding says the query back: of a pasted page, no more than is read.
+    let query = normalize::head(query);
     door(|| {
         let (catalog, guarded) = readable(items)?;
-        let (mut understood, lexicon) = reading::read(&catalog, query, true, guarded)?;
+        let store = PgStore::new(&catalog, &Filter::default(), "")?;
+        let (mut understood, lexicon) = reading::read(&store, query, true)?;
         if understood.query.is_empty() {
             return Ok(Some(JsonB(understood.to_json(catalog.price.as_deref()))));
         }
-        if embed {
+        understood.dropped = reading::dropped(&store, &understood)?;
+        if embed.unwrap_or(true) {
             let encoder = session::encoder(&catalog.model)?;
             let vector = session::embed_query(&encoder, &understood.text)?;
-            understood.classify(&lexicon, Some(&vector));
+            reading::classify(&store, &lexicon, &mut understood, &vector)?;
+            reading::tag(&store, &lexicon, &mut understood)?;
             if understood.category.is_none() {
                 understood.category = nearest(&catalog, &session::identity(&encoder), &vector)?;
             }
         } else {
-            understood.classify(&lexicon, None);
+            understood.classify(&lexicon, reading::floor(&catalog, guarded), None);
         }
         Ok(Some(JsonB(understood.to_json(catalog.price.as_deref()))))
     })

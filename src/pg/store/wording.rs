@@ -4,13 +4,30 @@ use super::super::spi::{self, Arg, Mode};
 use super::super::{companion, understand};
 use super::PgStore;
 use crate::error::Result;
-use crate::retrieve::lexical::Term;
+use crate::retrieve::lexical::{Bm25, Term};
 use crate::store::Scope;
 use std::collections::HashSet;
 
 /// A lexeme as a tsquery has it.
 pub fn quoted(lexeme: &str) -> String {
     format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// A tsquery of words that all have to be there.
+fn all_of(lexemes: &[String]) -> String {
+    format!("({})", lexemes.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" & "))
+}
+
+/// A tsquery of a word, or of what stands for it.
+pub fn term(term: &Term) -> String {
+    let also = term.also.iter().map(|words| all_of(words));
+    std::iter::once(quoted(&term.lexeme)).chain(also).collect::<Vec<_>>().join(" | ")
+}
+
+/// A tsquery of every word, or of what stands for it; `None` of nothing.
+pub fn every(words: &[Bm25]) -> Option<String> {
+    let terms: Vec<String> = words.iter().flat_map(|w| &w.terms).map(|word| format!("({})", term(word))).collect();
+    (!terms.is_empty()).then(|| terms.join(" & "))
 }
 
 /// A number and its unit apart, where a word is both.
@@ -44,6 +61,36 @@ impl PgStore<'_> {
             companion::plain("persona._segment(left($2, 10000))")
         );
         spi::query(Mode::Read, &sql, &[Arg::of(config), Arg::of(text)], |row| row.need(1))
+    }
+
+    /// Whether a word stands in an item that the caller may see, and in none that the last refresh counted.
+    pub fn is_new(&self, word: &str) -> Result<bool> {
+        let lexemes = self.lexemes(word, &self.catalog.text_search)?;
+        let counted = {
+            let _owner = self.owner();
+            let sql = format!("SELECT count(*) FROM {} t WHERE t.lexeme = ANY ($1)", self.catalog.terms);
+            spi::first(Mode::Read, &sql, &[Arg::of(lexemes.clone())], |row| row.need::<i64>(1))?.unwrap_or(0)
+        };
+        Ok((counted as usize) < lexemes.len() && self.is_answered(&all_of(&lexemes))?)
+    }
+
+    /// Whether some item that the caller may see matches a tsquery.
+    pub fn is_answered(&self, query: &str) -> Result<bool> {
+        let scope = if self.guarded { self.scope_of(&("true".to_owned(), Vec::new()))? } else { Scope::All };
+        let (condition, limits) = self.limits(&scope, 3);
+        let sql = format!(
+            "SELECT c.id FROM {} c WHERE c.lexemes @@ $2::tsquery AND {condition} LIMIT $1",
+            self.catalog.companion
+        );
+        let found = self.filtered(1, &scope, |m| {
+            let owner = self.owner();
+            // As in `lexical`: matching a tsvector costs more than the planner thinks.
+            owner.set(c"enable_seqscan", "off");
+            let mut args = vec![Arg::of(m as i64), Arg::of(query)];
+            args.extend(&limits);
+            spi::query(Mode::ReadCustom, &sql, &args, |row| row.need(1))
+        })?;
+        Ok(!found.is_empty())
     }
 
     /// Conditions on `c`, and what they bind from `$place` on: the items that the scope names, what is not wanted.

@@ -41,6 +41,25 @@ FROM (VALUES ('puzzle'), ('board game'), ('running shoes'), ('leather boots')) v
 SELECT count(*) FROM persona.fine_tune('rank', 'judged', '{"name": "ranks", "epochs": 1, "validation": 0.25, "adopt": "always"}');
 SELECT array_length(persona.rerank('puzzle', ARRAY['a puzzle', 'boots', NULL], model => 'ranks'), 1);
 SELECT name, task, method FROM persona.adapters ORDER BY name;
+-- a catalog understands by a classifier and a tagger of the shop's own
+CREATE TABLE said (content text, intent text);
+INSERT INTO said SELECT format(w, i), c FROM generate_series(1, 12) i,
+    (VALUES ('where is parcel %s', 'support'), ('refund for order %s', 'support'), ('red shoes size %s', 'buy_attribute'),
+            ('blue boots size %s', 'buy_attribute'), ('ideas for %s friends', 'browse'), ('gifts for %s people', 'browse')) v(w, c);
+SELECT count(*) FROM persona.fine_tune('classify', 'said', '{"name": "intents", "text": "content", "label": "intent", "method": "head", "epochs": 3, "adopt": "always"}');
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', options => '{"intents": "intents", "tags": "tags"}');
+SELECT u #>> '{intent,is}' AS intent, (SELECT sum(value::numeric) FILTER (WHERE key NOT IN ('support', 'buy_attribute', 'browse')) FROM jsonb_each_text(u #> '{intent,classes}')) AS others
+FROM persona.understand('products', 'where is parcel 5') u;
+SELECT count(*) > 0 AS found FROM jsonb_array_elements(persona.understand('products', 'blue running shoes under 50') -> 'entities') e WHERE e ->> 'kind' = 'color';
+SELECT count(*) FROM persona.search(NULL::products, 'red shoes', k => 5);
+SELECT persona.drop_adapter('intents');
+SELECT persona.create_catalog('products', title => 'title', options => '{"intents": "topics"}');
+SELECT persona.create_catalog('products', title => 'title', options => '{"intents": "tags"}');
+SELECT persona.create_catalog('products', title => 'title', options => '{"tags": "nothing"}');
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price');
+SELECT persona.drop_adapter('intents');
 -- a folder for other programs
 SELECT path, length(content) > 0 AS full FROM persona.export_adapter('shop') ORDER BY path;
 -- a catalog changes its model: searches go by the old vectors until all new ones are there

@@ -24,6 +24,27 @@ SELECT bool_or(source LIKE '%relaxed') AS relaxed FROM persona.search(NULL::prod
 SELECT bool_or(source LIKE '%relaxed') AS relaxed FROM persona.search(NULL::products, 'lether boots', options => '{"understand": false}');
 SELECT s.score = persona.score(s.item, 'lether boots') AS same_score FROM persona.search(NULL::products, 'lether boots', k => 1) s;
 
+-- Where no item holds every word, the least telling ones go, and are named; what nothing holds goes first.
+SELECT q, persona.understand('products', q) -> 'dropped' AS dropped
+FROM unnest(ARRAY['leather boots', 'leather hoverboard boots', 'puzzle boots', 'blue leather boots puzzle', 'hoverboard', 'the for', '']) q;
+
+-- A word that only a newer item has is no slip; for whom the item is hidden, it is one.
+INSERT INTO products VALUES (3000, 'Leathar stool', NULL, 'Sonno', 'furniture', 'red', 5, NULL, NULL);
+SELECT persona.understand('products', 'leathar stool') -> 'corrections' AS corrections;
+SELECT (item).id FROM persona.search(NULL::products, 'leathar', k => 1);
+CREATE ROLE stranger;
+GRANT SELECT ON products TO stranger;
+ALTER TABLE products ENABLE ROW LEVEL SECURITY;
+CREATE POLICY visible ON products FOR SELECT TO stranger USING (id < 3000);
+SET ROLE stranger;
+SELECT persona.understand('products', 'leathar') ->> 'corrected' AS corrected;
+RESET ROLE;
+ALTER TABLE products DISABLE ROW LEVEL SECURITY;
+DROP POLICY visible ON products;
+DROP OWNED BY stranger;
+DROP ROLE stranger;
+DELETE FROM products WHERE id = 3000;
+
 -- What is not wanted is in no source, before any limit.
 SELECT count(*) FILTER (WHERE (item).color = 'red') AS red, count(*) FROM persona.search(NULL::products, 'running shoes not red', k => 200);
 SELECT count(*) FILTER (WHERE (item).color = 'red') AS red, count(*) FROM persona.search(NULL::products, 'running shoes -red', user_id => 1, k => 100, filter => '{"price": {"lt": 200}}');
@@ -59,6 +80,24 @@ SELECT count(*) FROM persona.suggest('products', '');
 SELECT count(*) FROM persona.suggest('products', NULL);
 SELECT * FROM persona.suggest('products', 'a', k => 0);
 SELECT persona.understand('events', 'a');
+
+-- What shoppers do after a query moves its intent: all take one item, or each looks around and takes other things besides.
+CREATE FUNCTION intent(query text) RETURNS TABLE (exact boolean, browse boolean) LANGUAGE sql
+AS $$ SELECT (i #>> '{classes,buy_exact}')::real > .5, (i #>> '{classes,browse}')::real > .4 FROM (SELECT persona.understand('products', query) -> 'intent') u(i) $$;
+SELECT q, i.* FROM unnest(ARRAY['that shoe', 'weekend']) q, intent(q) i;
+INSERT INTO events SELECT u, 4, now(), 'purchase', 'that shoe', 's', 'FR' FROM generate_series(1, 60) u;
+INSERT INTO events SELECT u, p.id, now(), 'click', 'weekend', 's', 'FR' FROM generate_series(1, 60) u,
+    LATERAL (SELECT id FROM products WHERE category = 'running shoes' ORDER BY (id * 7919 + u * 31) % 101 LIMIT 4) p;
+INSERT INTO events SELECT u, p.id, now(), 'click', 'weekend', 's', 'FR' FROM generate_series(1, 30) u,
+    LATERAL (SELECT id FROM products WHERE category = 'puzzle' ORDER BY (id * 7919 + u * 31) % 101 LIMIT 2) p;
+SELECT count(*) > 0 AS refreshed FROM persona.refresh('products');
+SELECT q, i.* FROM unnest(ARRAY['that shoe', 'weekend']) q, intent(q) i;
+SELECT query, round(answered::numeric / asked, 2) AS answered, round(focus::numeric, 2) AS focus, round(breadth::numeric, 1) AS breadth,
+    round(beside::numeric, 2) AS beside, category FROM products_persona_queries WHERE query IN ('that shoe', 'weekend') ORDER BY 1;
+-- so that is what its page has room for, unless the caller says otherwise
+SELECT count(*) > 0 AS blended FROM persona.search(NULL::products, 'weekend', user_id => 1, k => 20) WHERE source LIKE 'recommended%';
+SELECT count(*) FROM persona.search(NULL::products, 'weekend', user_id => 1, k => 20, options => '{"blend": 0}') WHERE source LIKE 'recommended%';
+SELECT count(*) FROM persona.search(NULL::products, 'that shoe', user_id => 1, k => 20, options => '{"blend": 0.5}') WHERE source LIKE 'recommended%';
 
 -- Queries that lead to the same items are proposed as synonyms, once.
 INSERT INTO events SELECT u, i, now(), 'purchase', q, 's', 'FR' FROM generate_series(1, 6) u, unnest(ARRAY[4, 8]) i, unnest(ARRAY['blue sneakers', 'blue trainers']) q;
