@@ -178,10 +178,10 @@ pub fn plan(log: &Log, after: f64, seed: u64) -> Plan {
     Plan { history: within(f64::NEG_INFINITY..begins[0]), slices, repeats }
 }
 
-/// Whether so much came after a moment (a twentieth of the rows) that training can go on from what was learnt until then:
-/// an encoder that has learnt how a list ends must not draw it.
+/// Whether so much came after a moment (a twentieth of the rows), and before it, that training can go on from what was learnt
+/// until then: an encoder that has learnt how a list ends must not draw it.
 pub fn has_news(log: &Log, after: f64) -> bool {
-    !log.own_clock && log.share_until(after) <= 0.95
+    !log.own_clock && (0.2..=0.95).contains(&log.share_until(after))
 }
 
 impl Plan {
