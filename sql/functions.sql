@@ -11,7 +11,7 @@ AS $$
     SELECT persona._create_catalog(items, pg_catalog.jsonb_build_object('title', title, 'body', body, 'attributes', attributes,
         'brand', brand, 'category', category, 'price', price, 'image', image, 'model', model, 'options', options))
 $$;
-COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers';
+COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers, exclude, intents, tags, worker, train';
 
 CREATE FUNCTION persona.drop_catalog(items regclass) RETURNS void
 LANGUAGE sql VOLATILE AS $$ SELECT persona._drop_catalog(items) $$;
@@ -167,6 +167,19 @@ COMMENT ON VIEW persona.models IS 'model bundles in persona.model_dir, and wheth
 CREATE VIEW persona.activity AS SELECT * FROM (SELECT pid, relation::pg_catalog.regclass, task, step, done, total, started FROM persona._activity()) a;
 COMMENT ON VIEW persona.activity IS 'long work going on in this database, where the library is preloaded';
 
+-- What the worker did and what went wrong is for the owner of the items, and for who watches over the server.
+CREATE VIEW persona.worker_tasks AS
+SELECT t.items, t.task, t.done, t.seconds, t."rows", t.failures, t.retry
+FROM persona.worker_task t JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) t.items
+WHERE pg_catalog.pg_has_role(r.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW persona.worker_tasks IS 'what the background worker last did for the catalogs that the caller manages: when, how long it took, how many rows; errors since, and when it tries again';
+
+CREATE VIEW persona.worker_errors AS
+SELECT e.items, e.task, e.at, e.sqlstate, e.message
+FROM persona.worker_error e JOIN pg_catalog.pg_class r ON r.oid OPERATOR(pg_catalog.=) e.items
+WHERE pg_catalog.pg_has_role(r.relowner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+COMMENT ON VIEW persona.worker_errors IS 'errors of the background worker in the catalogs that the caller manages, the newest hundred of each';
+
 CREATE VIEW persona.catalogs AS
 SELECT c.items, c.key, c.title, c.body, c.attributes, c.brand, c.category, c.price, c.image, c.model, c.text_search, c.options,
     ARRAY(SELECT e.events FROM persona.event_source e WHERE e.items OPERATOR(pg_catalog.=) c.items
@@ -247,5 +260,5 @@ CREATE EVENT TRIGGER pg_persona_altered ON ddl_command_end
 
 -- rights: everybody may call; what a call may see and do, the functions check
 GRANT USAGE ON SCHEMA persona TO PUBLIC;
-GRANT SELECT ON persona.models, persona.catalogs, persona.activity TO PUBLIC;
+GRANT SELECT ON persona.models, persona.catalogs, persona.activity, persona.worker_tasks, persona.worker_errors TO PUBLIC;
 REVOKE ALL ON FUNCTION persona._dropped(), persona._altered() FROM PUBLIC;

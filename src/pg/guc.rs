@@ -20,6 +20,12 @@ pub static THREADS: GucSetting<i32> = GucSetting::<i32>::new(1);
 pub static PRECISION: GucSetting<Precision> = GucSetting::<Precision>::new(Precision::Auto);
 /// Where the encoder runs.
 pub static DEVICE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"auto"));
+/// Whether background workers keep catalogs fresh.
+pub static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Time between two counts of a catalog's statistics by a background worker, in seconds.
+pub static WORKER_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(300);
+/// Databases that are worked on at once.
+pub static WORKER_DATABASES: GucSetting<i32> = GucSetting::<i32>::new(2);
 
 /// Where to panic, in builds that tests make.
 #[cfg(feature = "fault")]
@@ -114,6 +120,7 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    define_worker();
     #[cfg(feature = "fault")]
     GucRegistry::define_string_guc(
         c"persona.fault",
@@ -128,6 +135,38 @@ pub fn define() {
     unsafe {
         pg_sys::MarkGUCPrefixReserved(c"persona".as_ptr())
     };
+}
+
+/// Those of the background workers.
+fn define_worker() {
+    GucRegistry::define_bool_guc(
+        c"persona.worker",
+        c"Keeps catalogs fresh in the background, where the library is preloaded.",
+        c"In each database that has the extension; the option worker of a catalog leaves it out.",
+        &WORKER,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"persona.worker_interval",
+        c"Sets how long a background worker waits between two counts of a catalog's statistics.",
+        c"It waits longer where counting takes more than a tenth of that; vectors of changed items wait for nothing.",
+        &WORKER_INTERVAL,
+        1,
+        7 * 86_400,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"persona.worker_databases",
+        c"Sets how many databases background workers are at once in.",
+        c"Each takes one of max_worker_processes while there is work; others wait for their turn.",
+        &WORKER_DATABASES,
+        1,
+        64,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
 }
 
 /// A string setting as Rust text; empty counts as unset.

@@ -30,14 +30,17 @@ mod queries;
 mod query_cache;
 mod ranker;
 mod refresh;
+mod schedule;
 mod session;
 mod spi;
+mod steps;
 mod store;
 mod training;
 mod tsvector;
 mod tune;
 mod understand;
 mod vector;
+mod worker;
 
 use pgrx::prelude::*;
 
@@ -110,5 +113,6 @@ extern "C-unwind" fn _PG_init() {
     guc::define();
     activity::init();
     query_cache::init();
+    worker::init();
     session::preload();
 }

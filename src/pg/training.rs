@@ -129,7 +129,8 @@ impl<'a> Training<'a> {
     pub fn new(catalog: &'a Catalog, options: Options) -> Result<Training<'a>> {
         let _owner = Acting::as_owner(identity::extension_owner()?);
         let items = Arg::of(pg_sys::Oid::from(catalog.items));
-        spi::first(Mode::Write, "SELECT 1 FROM persona.catalog WHERE items = $1 FOR UPDATE", &[items], |_| Ok(()))?;
+        let lock = "SELECT 1 FROM persona.catalog WHERE items = $1 FOR NO KEY UPDATE";
+        spi::first(Mode::Write, lock, &[items], |_| Ok(()))?;
         Ok(Training { catalog, options, control: Backend, started: Instant::now() })
     }
 

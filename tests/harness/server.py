@@ -141,6 +141,8 @@ class Server:
             self.settings = dict(DEFAULTS, unix_socket_directories=str(self.sockets), port=str(self.port))
             if extension:
                 self.settings["persona.model_dir"] = str(self.at.models)
+                # what happens by itself would be in the way of who counts or measures
+                self.settings["persona.worker"] = "off"
             if extension and preload:
                 self.settings["shared_preload_libraries"] = "pg_persona"
                 self.settings["persona.preload"] = wheel.DEFAULT_MODEL

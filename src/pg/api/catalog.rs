@@ -4,8 +4,9 @@ use super::super::companion::{self, Column, Shape, TABLES, Upkeep, column, colum
 use super::super::error::door;
 use super::super::identity::{self, Acting};
 use super::super::json::JsonB;
+use super::super::schedule::Schedule;
 use super::super::spi::{self, Arg, Mode};
-use super::super::{adapter, catalog, session, vector};
+use super::super::{adapter, catalog, session, vector, worker};
 use crate::catalog::companion::name;
 use crate::catalog::options::{Exclude, from_object};
 use crate::error::{Error, Result};
@@ -28,6 +29,10 @@ struct Options {
     min_shoppers: Option<u32>,
     /// What recommendations leave out of a shopper's past: `seen` (default), `owned`, `nothing`.
     exclude: Exclude,
+    /// Whether the background worker keeps it fresh; default: true.
+    worker: Option<bool>,
+    /// How often the background worker trains a ranker; default: never.
+    train: Option<serde_json::Value>,
     /// A classifier made by `fine_tune('classify')` whose labels are intents; default: the one that ships.
     intents: Option<String>,
     /// A tagger made by `fine_tune('tag')`, whose spans join the entities of a query.
@@ -35,8 +40,9 @@ struct Options {
 }
 
 impl Options {
-    /// Refuses adapters that are none, or made for something else.
+    /// Refuses adapters that are none, or made for something else, and a schedule that is none.
     fn check(&self) -> Result<()> {
+        self.train.as_ref().map(Schedule::read).transpose()?;
         if let Some(name) = &self.intents {
             let loaded = adapter::need(name, &[Task::Classify])?;
             if Intent::of_labels(&loaded.labels, &[]).is_none() {
@@ -419,6 +425,7 @@ fn write_row(
 
 /// Writes the words of the items that are there already, so that they can be found at once.
 fn fill(oid: pg_sys::Oid, all: bool) -> Result<()> {
+    worker::mark_at_commit();
     let catalog = catalog::need(oid)?;
     // Refuses columns that make no words before anybody writes a row.
     Upkeep::of(&catalog)?;

@@ -59,6 +59,9 @@ pub fn forget(
             if let Some(queries) = &catalog.queries {
                 lines.push(again(queries, refresh.step("queries", Refresh::queries)?));
             }
+            if let Some(lexicon) = &catalog.lexicon {
+                lines.push(again(lexicon, refresh.step("lexicon", Refresh::lexicon)?));
+            }
             lines.extend(rankers(&catalog, first)?);
             // A training that persona.work is at begins anew.
             let _owner = Acting::as_owner(identity::extension_owner()?);

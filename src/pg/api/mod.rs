@@ -1,6 +1,6 @@
 //! SQL functions, one file a family: parse, call, map.
 
-mod catalog;
+pub mod catalog;
 mod compare;
 mod embed;
 mod evaluate;

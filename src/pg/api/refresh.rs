@@ -5,7 +5,7 @@ use super::super::error::door;
 use super::super::json::JsonB;
 use super::super::refresh::{Options, Refresh, Step};
 use super::super::training::{self, Training};
-use super::super::{catalog, identity};
+use super::super::{catalog, identity, steps};
 use super::catalog::complete;
 use crate::catalog::options::from_object;
 use crate::error::{Error, Result};
@@ -82,19 +82,6 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
         let catalog = complete(catalog)?;
         let _shown = Shown::new(task, source);
         let refresh = Refresh::new(&catalog)?;
-        Ok(match step {
-            0 => refresh.step("words", Refresh::words).map(|_| Some(1))?,
-            1 if catalog.wanted.is_some() => Some(if refresh.incoming(batch)? > 0 { 1 } else { 2 }),
-            1 => Some(if refresh.vectors(batch)? > 0 { 1 } else { 2 }),
-            2 => refresh.step("index", Refresh::index).map(|_| Some(3))?,
-            3 => refresh.step("terms", Refresh::terms).map(|_| Some(4))?,
-            4 => refresh.step("stats", Refresh::stats).map(|_| Some(5))?,
-            5 => refresh.step("pairs", Refresh::pairs).map(|_| Some(6))?,
-            6 => refresh.step("baskets", Refresh::baskets).map(|_| Some(7))?,
-            7 => refresh.step("segments", Refresh::segments).map(|_| Some(8))?,
-            8 => refresh.step("queries", Refresh::queries).map(|_| Some(9))?,
-            9 => refresh.step("synonyms", Refresh::synonyms).map(|_| Some(10))?,
-            _ => refresh.step("lexicon", Refresh::lexicon).map(|_| None)?,
-        })
+        steps::run(&refresh, step, batch)
     })
 }

@@ -5,6 +5,7 @@ use super::super::companion::Upkeep;
 use super::super::error::door;
 use super::super::identity::Acting;
 use super::super::spi::{self, Arg};
+use super::super::worker;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -92,6 +93,7 @@ fn run(data: &pg_sys::TriggerData) -> Result<()> {
         && let Some(key) = key(now)
     {
         spi::run(&upkeep.mark, &[key])?;
+        worker::mark_at_commit();
     }
     Ok(())
 }
