@@ -54,7 +54,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE persona.work IS 'runs a task (refresh) in bounded steps with a commit after each, so that a cancel loses one step; options: batch';
+COMMENT ON PROCEDURE persona.work IS 'runs a task (refresh, train, fine_tune) in bounded steps with a commit after each, so that a cancel loses one step; options: batch, and those of train and fine_tune';
 
 -- models
 

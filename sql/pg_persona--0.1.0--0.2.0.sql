@@ -545,7 +545,7 @@ RETURNS TABLE (stage text, epoch int, loss double precision, pointwise double pr
 LANGUAGE sql VOLATILE
 AS $$ SELECT * FROM persona._train(items, COALESCE(options, '{}')) $$;
 
-COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; it ranks once it is deployed; options: seed, samples, epochs, sequence, anew, deploy';
+COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; it ranks where it is surely better on held-out behaviour; options: seed, samples, epochs, sequence, anew, deploy';
 
 CREATE FUNCTION persona.deploy(items regclass, ranker bigint) RETURNS bigint
 LANGUAGE sql VOLATILE
@@ -878,6 +878,8 @@ COMMENT ON FUNCTION persona._trending(oid, interval, jsonb, int, jsonb) IS 'inte
 COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers, exclude, intents, tags, worker, train';
 
 COMMENT ON FUNCTION persona.add_events IS 'adds a behaviour table to a catalog, or alters what its columns mean; without kind, every row is of kind_value (default: purchase); options: kinds, propensity';
+
+COMMENT ON PROCEDURE persona.work IS 'runs a task (refresh, train, fine_tune) in bounded steps with a commit after each, so that a cancel loses one step; options: batch, and those of train and fine_tune';
 
 CREATE VIEW persona.worker_tasks AS
 SELECT t.items, t.task, t.done, t.seconds, t."rows", t.failures, t.retry

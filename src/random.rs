@@ -19,6 +19,11 @@ impl Random {
         Random(Random(seed ^ hash).bits())
     }
 
+    /// Where the stream stands: a new one of this seed goes on from here.
+    pub fn state(&self) -> u64 {
+        self.0
+    }
+
     /// Any 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -76,19 +76,28 @@ pub struct Ranked {
 impl Question {
     /// Reads the query and the shopper. `vector` is the query's, of length 1; `None` while browsing or without vectors.
     pub fn ask(store: &dyn Store, request: &Request, vector: Option<Arc<[f32]>>) -> Result<Question> {
+        let history = match request.user_id {
+            Some(user_id) => store.history(user_id, request.at, request.session)?,
+            None => Vec::new(),
+        };
+        Question::after(store, request, vector, history)
+    }
+
+    /// The same after a history that is at hand, newest first.
+    pub fn after(
+        store: &dyn Store,
+        request: &Request,
+        vector: Option<Arc<[f32]>>,
+        history: Vec<Event>,
+    ) -> Result<Question> {
         let query = request.text();
         let words = query.map_or(Ok(Bm25::default()), |query| store.words(query))?;
         let whole = store.whole()?;
-        let mut shopper = Shopper::default();
-        let mut history = Vec::new();
-        if let Some(user_id) = request.user_id {
-            history = store.history(user_id, request.at, request.session)?;
-            shopper = Shopper::new(&history, &weights::SHOPPER);
-            let items = shopper.items();
-            if !items.is_empty() {
-                shopper.set_vectors(&store.vectors(&items)?, &whole.mean);
-                shopper.set_pairs(&store.pairs(&items)?);
-            }
+        let mut shopper = Shopper::new(&history, &weights::SHOPPER);
+        let items = shopper.items();
+        if !items.is_empty() {
+            shopper.set_vectors(&store.vectors(&items)?, &whole.mean);
+            shopper.set_pairs(&store.pairs(&items)?);
         }
         let intent = request.understanding.as_deref().and_then(|u| u.intent.as_ref());
         let room = query.map(|_| weights::room(words.terms.len(), intent));
@@ -165,8 +174,7 @@ impl Question {
         context: &[(String, String)],
     ) -> Result<Question> {
         let asked = request.query.is_some_and(|q| !q.trim().is_empty());
-        // The hour is the caller's; gaps count to it, or to the newest event where that is older.
-        let moment = request.at.unwrap_or(self.whole.now);
+        let moment = self.moment(request);
         let reading = match &ranker.encoder {
             Some(encoder) => {
                 let steps = sequence::steps(&self.history, self.at(request));
@@ -178,18 +186,37 @@ impl Question {
         };
         let head = if asked { Head::Answer } else { Head::Want };
         let factor = |dimension| request.options.factor(dimension);
-        let known = Known { at: self.at(request), ..self.known() };
-        let trained = Trained::open(ranker, &known, head, reading, factor);
+        let trained = Trained::open(ranker, &self.known_at(request, &[]), head, reading, factor);
         self.trained = Some(trained);
         Ok(self)
     }
 
-    /// The moment that a call is for: the caller's, but no later than the newest event, from which decay and windows count.
-    fn at(&self, request: &Request) -> f64 {
+    /// The hour that a call is for: the caller's, or now.
+    pub fn moment(&self, request: &Request) -> f64 {
+        request.at.unwrap_or(self.whole.now)
+    }
+
+    /// The moment that gaps, decay and windows count to: the caller's, but no later than the newest event.
+    pub fn at(&self, request: &Request) -> f64 {
         match (request.at, self.whole.newest) {
             (Some(at), Some(newest)) => at.min(newest),
             (at, newest) => newest.or(at).unwrap_or(0.0),
         }
+    }
+
+    /// What a ranker sees of the call; `closeness` is that of the query to each item of the history.
+    pub fn known_at<'a>(&'a self, request: &Request, closeness: &'a [f64]) -> Known<'a> {
+        Known { at: self.at(request), closeness, ..self.known() }
+    }
+
+    /// The query's closeness to each item of the history.
+    pub fn closeness(&self) -> Vec<f64> {
+        self.vector.as_deref().map(|v| self.shopper.closeness(v)).unwrap_or_default()
+    }
+
+    /// The history, newest first.
+    pub fn history(&self) -> &[Event] {
+        &self.history
     }
 
     fn known(&self) -> Known<'_> {
@@ -280,7 +307,7 @@ impl Ranked {
 }
 
 /// Asks the sources side by side; what is filtered or seen is left out inside each, so that `k` rows remain.
-fn retrieve(
+pub fn retrieve(
     store: &dyn Store,
     request: &Request,
     question: &Question,

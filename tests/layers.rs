@@ -12,8 +12,8 @@ const FLOORS: &[&[&str]] = &[
     &["retrieve"],
     &["store"],
     &["rank", "tune"],
-    &["learn"],
     &["search", "recommend", "arrange"],
+    &["learn"],
     &["replay"],
     &["pg"],
 ];

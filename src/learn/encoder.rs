@@ -4,6 +4,8 @@
 //! items that share a word), plus the same among those of the sample that share one word of its title: whoever searches
 //! tells such items apart. The gradient is written out and checked against finite differences; one thread, one order.
 
+mod state;
+
 use super::adam::Adam;
 use super::log::{Basket, Log};
 use super::matrix;
@@ -168,7 +170,7 @@ impl<'a> Training<'a> {
     /// The examples of a basket: its items after its history.
     fn examples(&mut self, log: &Log, basket: &Basket, examples: &mut Vec<Example>) {
         let history: Vec<Event> = basket.history(log, self.settings.history);
-        let mut steps = sequence::steps(&history, basket.at);
+        let mut steps = sequence::steps(&history, log.asked(basket.at));
         steps.retain(|step| self.table.row(step.item).is_some());
         if steps.is_empty() {
             return;

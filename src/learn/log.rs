@@ -45,6 +45,9 @@ pub struct Cleaned {
     pub sampled: u64,
 }
 
+/// Rows of a shopper further apart than so many seconds are two baskets, where no session says.
+const APART: f64 = 1800.0;
+
 /// Looks (views, clicks, searches) within ten minutes that no hand makes.
 pub const ROBOT: usize = 600;
 
@@ -64,6 +67,11 @@ pub struct Log {
     pub seasons: [bool; 3],
     /// What cleaning took out.
     pub cleaned: Cleaned,
+    /// Whether times count each shopper's own steps: more than half of the shoppers begin at the very same moment. Such
+    /// times tell nothing of who came before whom.
+    pub own_clock: bool,
+    /// The newest row that says something, in seconds since 1970.
+    pub newest: f64,
 }
 
 /// What one shopper took at one go: one session, or rows no more than half an hour apart.
@@ -113,8 +121,47 @@ impl Log {
         events.retain(|e| !robots.contains(&e.shopper));
         cleaned.robots += (before - events.len()) as u64;
         let mut log = Log { events, queries, cleaned, ..Log::default() };
+        log.read_clock();
         log.count_seasons();
         log
+    }
+
+    fn read_clock(&mut self) {
+        let telling = |e: &&Logged| e.weight > 0.0;
+        self.newest = self.events.iter().filter(telling).map(|e| e.at).fold(f64::NEG_INFINITY, f64::max);
+        let first = |rows: Range<usize>| self.events[rows].iter().find(telling).map(|e| e.at);
+        let mut begins: Vec<f64> = self.shoppers().into_iter().filter_map(first).collect();
+        begins.sort_unstable_by(f64::total_cmp);
+        let most = begins.chunk_by(|a, b| a == b).map(<[f64]>::len).max().unwrap_or(0);
+        self.own_clock = most >= 20 && most * 2 > begins.len();
+    }
+
+    /// The moment from which a shopper's past is looked at, for something that happened at `at`: where every shopper has a
+    /// clock of their own, a search that comes now sees all of it from the log's end.
+    pub fn asked(&self, at: f64) -> f64 {
+        if self.own_clock { self.newest.max(at) } else { at }
+    }
+
+    /// The last basket of each shopper, by the rule of `heldout::Split::LastVisit`: it begins with the last row that says
+    /// something and comes more than half an hour after the one before.
+    pub fn last_visits(&self) -> Vec<Basket> {
+        let mut visits = Vec::new();
+        for shopper in self.shoppers() {
+            let telling: Vec<usize> = shopper.clone().filter(|n| self.events[*n].weight > 0.0).collect();
+            let apart = |w: &[usize]| self.events[w[1]].at - self.events[w[0]].at > APART;
+            let begin = telling.windows(2).rev().find(|w| apart(w)).map(|w| w[1]).or(telling.first().copied());
+            if let Some(begin) = begin {
+                visits.push(Basket { shopper: shopper.clone(), at: self.events[begin].at, rows: begin..shopper.end });
+            }
+        }
+        visits
+    }
+
+    /// The values of a row's context columns, by column.
+    pub fn context_of(&self, row: &Logged) -> Vec<(String, String)> {
+        let places = self.contexts.get((row.context as usize).wrapping_sub(1));
+        let names = places.into_iter().flatten().filter_map(|place| self.values.get(usize::from(*place)));
+        names.filter_map(|name| name.split_once('=')).map(|(c, v)| (c.to_owned(), v.to_owned())).collect()
     }
 
     /// The moment of a row.
@@ -128,7 +175,8 @@ impl Log {
         let (from, to) = telling().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), e| (a.min(e.at), b.max(e.at)));
         let days = (to - from) / 86_400.0;
         let parts: HashSet<usize> = telling().map(|e| sequence::moments(e.at)[0]).collect();
-        self.seasons = [parts.len() > 1, days >= 56.0, days >= 365.0];
+        let shared = !self.own_clock;
+        self.seasons = [shared && parts.len() > 1, shared && days >= 56.0, shared && days >= 365.0];
     }
 
     /// The rows of each shopper.
@@ -144,7 +192,6 @@ impl Log {
 
     /// What was taken at one go, by shopper and time; a basket holds a row that says something.
     pub fn baskets(&self) -> Vec<Basket> {
-        const APART: f64 = 1800.0;
         let mut baskets = Vec::new();
         for shopper in self.shoppers() {
             let mut first = shopper.start;
@@ -162,16 +209,17 @@ impl Log {
         baskets
     }
 
-    /// How many shoppers took each item.
-    pub fn shoppers_of_items(&self) -> HashMap<i64, u32> {
-        let mut shoppers = HashMap::new();
-        for rows in self.shoppers() {
-            let items: HashSet<i64> = self.events[rows].iter().filter(|e| e.weight > 0.0).map(|e| e.item).collect();
-            for item in items {
-                *shoppers.entry(item).or_default() += 1;
+    /// How many shoppers took each item in some baskets, which come by shopper.
+    pub fn shoppers_of_items<'b>(&self, baskets: impl IntoIterator<Item = &'b Basket>) -> HashMap<i64, u32> {
+        let mut shoppers: HashMap<i64, (u32, u32)> = HashMap::new();
+        for basket in baskets {
+            for event in self.events[basket.rows.clone()].iter().filter(|e| e.weight > 0.0) {
+                let (count, last) = shoppers.entry(event.item).or_insert((0, u32::MAX));
+                *count += u32::from(*last != event.shopper);
+                *last = event.shopper;
             }
         }
-        shoppers
+        shoppers.into_iter().map(|(item, (count, _))| (item, count)).collect()
     }
 
     /// The moment before which so large a share of the telling rows lies.
@@ -182,6 +230,12 @@ impl Log {
         }
         let place = ((times.len() as f64 * share) as usize).min(times.len() - 1);
         *times.select_nth_unstable_by(place, f64::total_cmp).1
+    }
+
+    /// The share of the telling rows that lies up to a moment.
+    pub fn share_until(&self, at: f64) -> f64 {
+        let telling = || self.events.iter().filter(|e| e.weight > 0.0);
+        telling().filter(|e| e.at <= at).count() as f64 / telling().count().max(1) as f64
     }
 }
 
@@ -228,6 +282,22 @@ mod tests {
         assert_eq!(log.cleaned.duplicates, 2);
         assert_eq!(log.cleaned.robots, 700);
         assert_eq!(log.events.len(), 702);
+    }
+
+    #[test]
+    fn shoppers_who_all_begin_at_one_moment_have_clocks_of_their_own() {
+        let day = 86_400.0;
+        let shop = |begin: fn(u32) -> f64| {
+            let rows = |s: u32| (0..5i64).map(move |n| row(s, n, (begin(s) + n as f64) * 86_400.0, Kind::Purchase));
+            Log::new((0..100).flat_map(rows).collect(), Vec::new(), Cleaned::default())
+        };
+        let own = shop(|_| 0.0);
+        assert!(own.own_clock);
+        assert_eq!(own.asked(day), 4.0 * day);
+        assert_eq!(own.last_visits().iter().map(|v| v.rows.clone()).take(2).collect::<Vec<_>>(), [4..5, 9..10]);
+        let shared = shop(f64::from);
+        assert!(!shared.own_clock);
+        assert_eq!(shared.asked(day), day);
     }
 
     #[test]

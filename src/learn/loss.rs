@@ -24,16 +24,24 @@ impl Loss {
     }
 }
 
-/// The loss of scores for labels; adds `weight` times its gradient to `gradient`, and returns that by the bias.
-pub fn list(scores: &[f32], labels: &[f32], bias: f32, weight: f32, gradient: &mut [f32]) -> (Loss, f32) {
+/// The loss of scores for labels, where each candidate stands for so many; adds `weight` times its gradient to `gradient`,
+/// and returns that by the bias.
+pub fn list(
+    scores: &[f32],
+    labels: &[f32],
+    counts: &[f32],
+    bias: f32,
+    weight: f32,
+    gradient: &mut [f32],
+) -> (Loss, f32) {
     let total: f32 = labels.iter().sum();
     let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = scores.iter().map(|s| (s - most).exp()).sum();
+    let sum: f32 = scores.iter().zip(counts).map(|(s, count)| count * (s - most).exp()).sum();
+    let all: f32 = counts.iter().sum();
     let mut loss = Loss::default();
     let mut by_bias = 0.0;
-    let each = weight * POINTWISE / scores.len().max(1) as f32;
-    for ((score, label), gradient) in scores.iter().zip(labels).zip(gradient) {
-        let share = (score - most).exp() / sum;
+    for (((score, label), count), gradient) in scores.iter().zip(labels).zip(counts).zip(gradient) {
+        let share = count * (score - most).exp() / sum;
         if total > 0.0 {
             loss.listwise -= label / total * (score - most - sum.ln());
             *gradient += weight * (share - label / total);
@@ -44,20 +52,27 @@ pub fn list(scores: &[f32], labels: &[f32], bias: f32, weight: f32, gradient: &m
         let soft = label.min(1.0);
         let heavy = label.max(1.0);
         let log = if logit > 0.0 { (-logit).exp().ln_1p() } else { -logit + logit.exp().ln_1p() };
-        loss.pointwise += (heavy * soft * log + (1.0 - soft) * (log + logit)) / scores.len() as f32;
-        let slope = heavy * soft * (chance - 1.0) + (1.0 - soft) * chance;
-        *gradient += each * slope;
-        by_bias += each * slope;
+        let part = count / all.max(1.0);
+        loss.pointwise += part * (heavy * soft * log + (1.0 - soft) * (log + logit));
+        let slope = part * (heavy * soft * (chance - 1.0) + (1.0 - soft) * chance);
+        *gradient += weight * POINTWISE * slope;
+        by_bias += weight * POINTWISE * slope;
     }
     (loss, by_bias)
 }
 
-/// NDCG at ten of a list: gain by label, ties by place.
-pub fn ndcg(scores: &[f32], labels: &[f32], ids: &[i64]) -> f64 {
+/// NDCG at ten of a list: gain by label, ties by place, after so many as stand above.
+pub fn ndcg(scores: &[f32], labels: &[f32], counts: &[f32], ids: &[i64]) -> f64 {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_unstable_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(ids[*a].cmp(&ids[*b])));
-    let gains: Vec<f64> = order.iter().map(|n| f64::from(labels[*n])).collect();
-    metric::ndcg(&gains, &gains, 10).unwrap_or(0.0)
+    let discount = |above: f64| if above < 10.0 { 1.0 / (above + 2.0).log2() } else { 0.0 };
+    let (mut above, mut found) = (0.0, 0.0);
+    for n in order {
+        found += f64::from(labels[n]) * discount(above);
+        above += f64::from(counts[n]);
+    }
+    let ideal = metric::ideal(&labels.iter().copied().map(f64::from).collect::<Vec<_>>(), 10);
+    if ideal > 0.0 { found / ideal } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -69,8 +84,9 @@ mod tests {
         let (scores, labels) = ([0.3f32, -1.2, 2.0, 0.1], [0.0f32, 1.0, 0.5, 3.0]);
         let bias = -0.7;
         let mut gradient = [0.0; 4];
-        let (_, by_bias) = list(&scores, &labels, bias, 1.0, &mut gradient);
-        let at = |scores: &[f32], bias| f64::from(list(scores, &labels, bias, 1.0, &mut [0.0; 4]).0.joint());
+        let counts = [1.0f32, 7.0, 1.0, 2.5];
+        let (_, by_bias) = list(&scores, &labels, &counts, bias, 1.0, &mut gradient);
+        let at = |scores: &[f32], bias| f64::from(list(scores, &labels, &counts, bias, 1.0, &mut [0.0; 4]).0.joint());
         for n in 0..4 {
             let (mut up, mut down) = (scores, scores);
             up[n] += 1e-2;
@@ -84,7 +100,11 @@ mod tests {
 
     #[test]
     fn the_best_order_has_ndcg_one() {
-        assert_eq!(ndcg(&[3.0, 2.0, 1.0], &[1.0, 0.5, 0.0], &[1, 2, 3]), 1.0);
-        assert!(ndcg(&[1.0, 2.0, 3.0], &[1.0, 0.5, 0.0], &[1, 2, 3]) < 1.0);
+        let each = [1.0; 3];
+        assert_eq!(ndcg(&[3.0, 2.0, 1.0], &[1.0, 0.5, 0.0], &each, &[1, 2, 3]), 1.0);
+        assert!(ndcg(&[1.0, 2.0, 3.0], &[1.0, 0.5, 0.0], &each, &[1, 2, 3]) < 1.0);
+        // One that stands for nine others leaves the tenth place, one that stands for ten leaves none.
+        assert!((ndcg(&[2.0, 1.0], &[0.0, 1.0], &[9.0, 1.0], &[1, 2]) - 1.0 / 11.0f64.log2()).abs() < 1e-12);
+        assert_eq!(ndcg(&[2.0, 1.0], &[0.0, 1.0], &[10.0, 1.0], &[1, 2]), 0.0);
     }
 }

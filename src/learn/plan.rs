@@ -1,34 +1,37 @@
 //! The order of training: what is held out, what was known when, and whether the outcome is better than what it replaces.
 //!
-//! Behaviour is cut by time. What lies before [`FIRST`] is only history; then come slices to train on, one to validate,
-//! one to judge. Each slice is seen with the statistics of its beginning, as a shop that refreshes once in a while has them.
+//! Behaviour is cut by time, in slices: two to train on, one to stop by and to judge by. A slice is seen with the statistics
+//! of its beginning, as a shop that refreshes once in a while has them; whoever calls makes those. Where times are each
+//! shopper's own (`Log::own_clock`), there is one slice: the last visit of each shopper, after all that lies before; some
+//! shoppers' are trained on, some stop, some judge.
 
 use super::encoder;
 use super::log::{Basket, Log};
-use super::past::Past;
 use super::propensity::Propensity;
-use super::sample::{self, Before, Encode, List, Lists, Maker, Texts, Untaught};
-use super::table::{Table, Teacher};
+use super::sample::{self, Encode, Lists, Maker, Texts, Untaught};
+use super::table::{Table, Taught, Teacher};
 use super::train::{self, Epoch};
 use crate::control::Control;
 use crate::error::Result;
 use crate::measure::interval::{self, Figure};
 use crate::random::Random;
 use crate::rank::network::{HEADS, Head, Ranker};
-use crate::retrieve::together;
 use crate::store::Store;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// The share of the rows before the first sample.
-pub const FIRST: f64 = 0.7;
-/// Where slices end, as shares of the rows: three to train on, one to validate, one to judge.
-const ENDS: [f64; 5] = [0.76, 0.83, 0.89, 0.94, 1.0];
-/// Slices to train on.
-const TRAINED: usize = 3;
+/// Where slices begin, as shares of the rows.
+const BEGINS: [f64; 3] = [0.72, 0.8, 0.88];
+/// In the last slice, the share from which on the ranker is judged.
+const JUDGED: f64 = 0.94;
+/// Of shoppers with clocks of their own: the share to train on, and the share from which on the ranker is judged.
+const SHOPPERS: (f64, f64) = (0.6, 0.8);
 
 /// How lists are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
-    /// Baskets to train on, at most; a quarter as many validate, and as many again judge.
+    /// Moments to train on, at most; a quarter as many validate, and as many again judge.
     pub samples: usize,
     /// Candidates of a list that were not taken.
     pub others: usize,
@@ -42,36 +45,64 @@ pub struct Drawn {
 pub struct Shop<'a> {
     /// Behaviour.
     pub log: &'a Log,
-    /// Words, vectors, candidates.
+    /// The catalog as it was known before a slice.
     pub store: &'a dyn Store,
     /// Titles, query vectors.
     pub texts: &'a dyn Texts,
     /// How many items the catalog has.
     pub items: f64,
-    /// The mean of the items' vectors.
-    pub mean: &'a [f32],
-    /// How pairs are counted.
-    pub pairs: together::Settings,
-    /// The ranking to beat.
-    pub before: &'a Before<'a>,
+    /// The ranker to beat; `None` is the fixed weights.
+    pub before: Option<&'a Arc<Ranker>>,
 }
 
-/// Lists, cut by time.
+/// What was known of the behaviour before a slice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Known {
+    /// What lies before a moment, in seconds since 1970.
+    Before(f64),
+    /// Of each shopper, what lies before the last visit.
+    LastVisit,
+}
+
+/// Baskets that are seen with one state of knowledge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slice {
+    /// That state.
+    pub known: Known,
+    /// To train on.
+    pub train: Vec<Basket>,
+    /// To stop by.
+    pub validation: Vec<Basket>,
+    /// To judge by.
+    pub test: Vec<Basket>,
+}
+
+impl Slice {
+    fn baskets(&self) -> impl Iterator<Item = &Basket> {
+        self.train.iter().chain(&self.validation).chain(&self.test)
+    }
+}
+
+/// The behaviour, cut.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Baskets before the first slice, which are only history.
+    pub history: Vec<Basket>,
+    /// Slices in order.
+    pub slices: Vec<Slice>,
+    /// Whether shoppers of this shop take an item again.
+    pub repeats: bool,
+}
+
+/// The lists, and what was found on the way.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cut {
     /// To train on.
     pub train: Lists,
     /// To stop by.
     pub validation: Lists,
-    /// To judge by.
-    pub test: Lists,
     /// The chance that each position is looked at; empty where the log does not tell.
-    pub looked: Vec<f32>,
-}
-
-/// The moment before which the behaviour is only history.
-pub fn first(log: &Log) -> f64 {
-    log.moment(FIRST)
+    pub propensity: Propensity,
 }
 
 /// The encoder on its way through time.
@@ -80,62 +111,208 @@ pub struct Course<'a> {
     pub table: &'a Table,
     /// What it has learnt so far.
     pub training: encoder::Training<'a>,
+    /// Fewest shoppers of an item of which is told what was learnt.
+    pub least: u32,
 }
 
-/// Draws the lists, each slice as the encoder knows it that has seen what came before; it learns each slice after its lists
-/// are drawn, so that in the end it has learnt everything, and no list was drawn by one that knew its outcome.
-pub fn cut(shop: &Shop, course: Option<&mut Course>, drawn: Drawn, control: &dyn Control) -> Result<Cut> {
-    let baskets = shop.log.baskets();
-    let mut course = course;
-    let repeats = repeats(shop.log, &baskets);
-    let propensity = Propensity::estimate(shop.log);
-    let mut cut = Cut { looked: propensity.looked().to_vec(), ..Cut::default() };
-    let mut begin = first(shop.log);
-    for (slice, end) in ENDS.into_iter().enumerate() {
-        let end = if slice + 1 < ENDS.len() { shop.log.moment(end) } else { f64::INFINITY };
-        let mut random = Random::named(drawn.seed, &format!("slice {slice}"));
-        let all: Vec<Basket> = baskets.iter().filter(|b| b.at >= begin && b.at < end).cloned().collect();
-        let mut own = all.clone();
-        random.shuffle(&mut own);
-        own.truncate(if slice < TRAINED { drawn.samples / TRAINED } else { drawn.samples / 4 });
-        let past = Past::new(shop.log, begin, shop.mean, shop.pairs, control)?;
-        let training = slice < TRAINED;
-        let settings = sample::Settings {
-            others: if training { drawn.others } else { drawn.others * 3 },
-            history: drawn.history,
-            cut: if training { 0.5 } else { 0.0 },
-        };
-        let taught = course.as_ref().map(|c| c.training.taught());
-        let teacher = course.as_ref().zip(taught.as_ref()).map(|(c, taught)| Teacher { table: c.table, taught });
-        let maker = Maker {
-            log: shop.log,
-            past: &past,
-            store: shop.store,
-            texts: shop.texts,
-            encoder: teacher.as_ref().map_or(&Untaught as &dyn Encode, |t| t),
-            repeats,
-            catalog: shop.items,
-            propensity: &propensity,
-            before: shop.before,
-            settings,
-        };
-        let lists = maker.lists(&own, &mut random, control)?;
-        match slice {
-            0..TRAINED => cut.train.append(lists),
-            TRAINED => cut.validation = lists,
-            _ => cut.test = lists,
-        }
-        if let Some(course) = &mut course {
-            // The new, and as much of the old, so that it is not forgotten.
-            let mut old: Vec<Basket> = baskets.iter().filter(|b| b.at < begin).cloned().collect();
-            random.shuffle(&mut old);
-            old.truncate(all.len());
-            old.extend(all);
-            course.training.pass(shop.log, &old, GOES_ON, control)?;
-        }
-        begin = end;
+impl<'a> Course<'a> {
+    /// What it has learnt by a slice, as a search would see it.
+    fn teacher<'t>(&self, taught: &'t Taught, log: &Log, plan: &Plan, slice: &Slice) -> Teacher<'t>
+    where
+        'a: 't,
+    {
+        let before = plan.slices.iter().take_while(|other| *other != slice).flat_map(Slice::baskets);
+        let mut before: Vec<&Basket> = plan.history.iter().chain(before).collect();
+        before.sort_unstable_by_key(|basket| basket.rows.start);
+        Teacher { table: self.table, taught, told: self.told(&log.shoppers_of_items(before)) }
     }
-    Ok(cut)
+
+    /// Of which rows is told what was learnt, from how many shoppers took each item.
+    pub fn told(&self, shoppers: &HashMap<i64, u32>) -> Vec<bool> {
+        let told = |id: &i64| shoppers.get(id).copied().unwrap_or(0) >= self.least.max(1);
+        self.table.ids.iter().map(told).collect()
+    }
+}
+
+/// Cuts the behaviour; what lies before `after` (what a parent has learnt already) is only history.
+pub fn plan(log: &Log, after: f64, seed: u64) -> Plan {
+    let baskets = log.baskets();
+    let repeats = repeats(log, &baskets);
+    if log.own_clock {
+        let visits = log.last_visits();
+        let mut last = vec![false; log.events.len()];
+        visits.iter().for_each(|visit| last[visit.rows.clone()].fill(true));
+        let history = baskets.into_iter().filter(|b| !last[b.rows.start]).collect();
+        let mut visits = visits;
+        Random::named(seed, "shoppers").shuffle(&mut visits);
+        let at = |share: f64| (visits.len() as f64 * share) as usize;
+        let (one, two) = (at(SHOPPERS.0), at(SHOPPERS.1));
+        let slice = Slice {
+            known: Known::LastVisit,
+            train: visits[..one].to_vec(),
+            validation: visits[one..two].to_vec(),
+            test: visits[two..].to_vec(),
+        };
+        return Plan { history, slices: vec![slice], repeats };
+    }
+    let within = |range: Range<f64>| -> Vec<Basket> {
+        baskets.iter().filter(|b| b.at >= range.start && b.at < range.end).cloned().collect()
+    };
+    // What a parent has not seen is all for slices, where it is enough.
+    let seen = if has_news(log, after) { log.share_until(after) } else { BEGINS[0] };
+    let moment = |share: f64| log.moment(seen + (share - BEGINS[0]) / (1.0 - BEGINS[0]) * (1.0 - seen));
+    let (begins, judged) = (BEGINS.map(moment), moment(JUDGED));
+    let mut slices = Vec::new();
+    for (n, begin) in begins.into_iter().enumerate() {
+        let known = Known::Before(begin);
+        slices.push(match begins.get(n + 1) {
+            Some(end) => Slice { known, train: within(begin..*end), validation: Vec::new(), test: Vec::new() },
+            None => Slice {
+                known,
+                train: Vec::new(),
+                validation: within(begin..judged),
+                test: within(judged..f64::INFINITY),
+            },
+        });
+    }
+    Plan { history: within(f64::NEG_INFINITY..begins[0]), slices, repeats }
+}
+
+/// Whether so much came after a moment (a twentieth of the rows), and before it, that training can go on from what was learnt
+/// until then: an encoder that has learnt how a list ends must not draw it.
+pub fn has_news(log: &Log, after: f64) -> bool {
+    !log.own_clock && (0.2..=0.95).contains(&log.share_until(after))
+}
+
+impl Plan {
+    /// Baskets to train on.
+    pub fn trained(&self) -> usize {
+        self.slices.iter().map(|slice| slice.train.len()).sum()
+    }
+}
+
+/// What some of a slice's baskets are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// To train on: some candidates of each.
+    Train,
+    /// To stop by.
+    Validate,
+}
+
+/// How many queries are made of one basket of titles, at most, where there are fewer baskets than samples.
+const QUERIES: usize = 4;
+
+impl Shop<'_> {
+    fn maker<'m>(
+        &'m self,
+        plan: &Plan,
+        propensity: &'m Propensity,
+        encoder: &'m dyn Encode,
+        settings: sample::Settings,
+    ) -> Maker<'m> {
+        Maker {
+            log: self.log,
+            store: self.store,
+            texts: self.texts,
+            encoder,
+            repeats: plan.repeats,
+            catalog: self.items,
+            propensity,
+            before: self.before,
+            settings,
+        }
+    }
+
+    /// Draws the lists of a slice that are fitted to, as the encoder knows it that has seen what came before.
+    pub fn draw(
+        &self,
+        (plan, slice): (&Plan, &Slice),
+        course: Option<&Course>,
+        drawn: Drawn,
+        control: &dyn Control,
+        cut: &mut Cut,
+    ) -> Result<()> {
+        let taught = course.map(|c| c.training.taught());
+        let teacher = course.zip(taught.as_ref()).map(|(c, taught)| c.teacher(taught, self.log, plan, slice));
+        let encoder = teacher.as_ref().map_or(&Untaught as &dyn Encode, |t| t);
+        for (what, baskets) in [(Use::Train, &slice.train), (Use::Validate, &slice.validation)] {
+            let training = what == Use::Train;
+            let share = slice.train.len() as f64 / plan.trained().max(1) as f64;
+            let most = if training { (drawn.samples as f64 * share).round() as usize } else { drawn.samples / 4 };
+            let mut random = Random::named(drawn.seed, &format!("{what:?} {:?}", slice.known));
+            let mut own = baskets.clone();
+            random.shuffle(&mut own);
+            own.truncate(most);
+            let settings = sample::Settings {
+                others: if training { drawn.others } else { drawn.others * 2 },
+                history: drawn.history,
+                cut: if training { CUT } else { 0.0 },
+                queries: (most / own.len().max(1)).clamp(1, QUERIES),
+            };
+            let maker = self.maker(plan, &cut.propensity, encoder, settings);
+            let lists = if training { &mut cut.train } else { &mut cut.validation };
+            maker.lists(&own, &mut random, control, lists)?;
+        }
+        Ok(())
+    }
+
+    /// Judges a ranker by a slice's searches that nothing was fitted to: each with all the candidates of a real one.
+    pub fn judge(
+        &self,
+        ranker: &Ranker,
+        (plan, slice): (&Plan, &Slice),
+        course: Option<&Course>,
+        drawn: Drawn,
+        propensity: &Propensity,
+        control: &dyn Control,
+    ) -> Result<Vec<Verdict>> {
+        /// Baskets whose candidates are held at once.
+        const AT_ONCE: usize = 16;
+        let taught = course.map(|c| c.training.taught());
+        let teacher = course.zip(taught.as_ref()).map(|(c, taught)| c.teacher(taught, self.log, plan, slice));
+        let encoder = teacher.as_ref().map_or(&Untaught as &dyn Encode, |t| t);
+        let mut random = Random::named(drawn.seed, "judged");
+        let mut own = slice.test.clone();
+        random.shuffle(&mut own);
+        own.truncate(drawn.samples / 4);
+        let settings = sample::Settings { others: usize::MAX, history: drawn.history, cut: 0.0, queries: 1 };
+        let maker = self.maker(plan, propensity, encoder, settings);
+        let mut judged: Vec<(Head, u32, f64, f64)> = Vec::new();
+        for some in own.chunks(AT_ONCE) {
+            let mut lists = Lists::default();
+            maker.lists(some, &mut random, control, &mut lists)?;
+            for list in &lists.lists {
+                let after = train::ndcg(&lists, list, &train::scores(ranker, list, &lists));
+                let before = train::ndcg(&lists, list, &lists.before[list.range.clone()]);
+                judged.push((list.head, list.shopper, before, after));
+            }
+        }
+        Ok(HEADS.into_iter().filter_map(|head| Verdict::of(head, &judged, drawn.seed)).collect())
+    }
+}
+
+/// A share of the histories that is cut short in training.
+const CUT: f64 = 0.3;
+
+/// The encoder learns a slice, and as much of what lies before it, so that it is not forgotten.
+pub fn learn(
+    course: &mut Course,
+    log: &Log,
+    plan: &Plan,
+    slice: usize,
+    seed: u64,
+    control: &dyn Control,
+) -> Result<()> {
+    let Some(own) = plan.slices.get(slice) else { return Ok(()) };
+    let mut learnt: Vec<Basket> = own.baskets().cloned().collect();
+    let mut old = plan.history.clone();
+    old.extend(plan.slices[..slice].iter().flat_map(Slice::baskets).cloned());
+    Random::named(seed, &format!("rehearsed {slice}")).shuffle(&mut old);
+    old.truncate(learnt.len());
+    learnt.extend(old);
+    course.training.pass(log, &learnt, GOES_ON, control)?;
+    Ok(())
 }
 
 /// The encoder's rate while it learns a slice, against its largest.
@@ -185,6 +362,19 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Of (head, shopper, before, after) of each list; `None` where the head has none.
+    fn of(head: Head, judged: &[(Head, u32, f64, f64)], seed: u64) -> Option<Verdict> {
+        let own: Vec<_> = judged.iter().filter(|j| j.0 == head).collect();
+        let shoppers: Vec<u32> = own.iter().map(|j| j.1).collect();
+        let gains: Vec<f64> = own.iter().map(|j| j.3 - j.2).collect();
+        let mean = |value: fn(&(Head, u32, f64, f64)) -> f64| {
+            own.iter().map(|j| value(j)).sum::<f64>() / own.len().max(1) as f64
+        };
+        let (before, after) = (mean(|j| j.2), mean(|j| j.3));
+        let gain = interval::mean(&gains, &shoppers, seed);
+        (!own.is_empty()).then_some(Verdict { head, lists: own.len(), before, after, gain })
+    }
+
     /// Whether the difference is surely above zero.
     pub fn is_better(&self) -> bool {
         self.gain.is_some_and(|gain| gain.low > 0.0)
@@ -194,25 +384,6 @@ impl Verdict {
     pub fn is_worse(&self) -> bool {
         self.gain.is_some_and(|gain| gain.high < 0.0)
     }
-}
-
-/// Judges a ranker on the lists that nothing was fitted to.
-pub fn judge(ranker: &Ranker, test: &Lists, seed: u64) -> Vec<Verdict> {
-    let verdict = |head: Head| {
-        let after = train::quality(test, head, |list| train::scores(ranker, list, test));
-        let before = train::quality(test, head, |list| test.before[list.range.clone()].to_vec());
-        let shoppers: Vec<u32> = test.lists.iter().filter(|l| l.head == head).map(|l: &List| l.shopper).collect();
-        let gains: Vec<f64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        Verdict {
-            head,
-            lists: gains.len(),
-            before: mean(&before),
-            after: mean(&after),
-            gain: interval::mean(&gains, &shoppers, seed),
-        }
-    };
-    HEADS.into_iter().map(verdict).filter(|v| v.lists > 0).collect()
 }
 
 /// Whether to deploy: one head is surely better, and none surely worse.

@@ -1,22 +1,23 @@
 //! Samples: lists of candidates of one moment, with what was taken of them.
 //!
 //! The query of a list is the shopper's own where the tables hold one. Else it is one or two words of the title of what was
-//! taken: whoever bought a lamp might have asked for one, so a ranker can be trained from orders alone. Candidates come
-//! from the sources that a search asks, or are what the shop showed, where it logged that. History and statistics are
-//! those before the moment (`past`); nothing of the basket itself is in them.
+//! taken: whoever bought a lamp might have asked for one, so a ranker can be trained from orders alone.
+//!
+//! A list is what the search itself would have ranked: the same `Question` asks the same sources of a store that knows the
+//! behaviour before the slice, and nothing of it or after it. So a feature means in training what it means in a search,
+//! and none can know the future. What the shop showed stands for the candidates where it logged that.
 
 use super::log::{Basket, Log, Logged};
-use super::past::Past;
 use super::propensity::Propensity;
+use crate::catalog::options::SearchOptions;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::{Event, Kind};
 use crate::random::Random;
-use crate::rank::feature::{self, Call, Features, Known, Learnt};
-use crate::rank::network::Head;
+use crate::rank::feature::{self, Call, Features, Learnt};
+use crate::rank::network::{Head, Ranker};
 use crate::rank::weights;
-use crate::retrieve::lexical::Bm25;
-use crate::shopper::Shopper;
+use crate::search::{self, Question, Request};
 use crate::shopper::sequence::Moment;
 use crate::store::{Item, Scope, Store};
 use std::collections::{HashMap, HashSet};
@@ -31,23 +32,23 @@ pub trait Texts {
     fn embed(&self, query: &str) -> Result<Arc<[f32]>>;
 }
 
-/// What an encoder says of items to a shopper at a moment; without one, nothing.
+/// What an encoder says of items to a shopper; gaps count to `at`. Without one, nothing.
 pub trait Encode {
     /// For each of the items.
-    fn learnt(&self, history: &[Event], moment: &Moment, items: &[Item]) -> Vec<Learnt>;
+    fn learnt(&self, history: &[Event], at: f64, moment: &Moment, items: &[Item]) -> Vec<Learnt>;
     /// The items that it would bring itself.
-    fn nearest(&self, history: &[Event], moment: &Moment, n: usize) -> Vec<i64>;
+    fn nearest(&self, history: &[Event], at: f64, moment: &Moment, n: usize) -> Vec<i64>;
 }
 
 /// No encoder.
 pub struct Untaught;
 
 impl Encode for Untaught {
-    fn learnt(&self, _: &[Event], _: &Moment, items: &[Item]) -> Vec<Learnt> {
+    fn learnt(&self, _: &[Event], _: f64, _: &Moment, items: &[Item]) -> Vec<Learnt> {
         vec![Learnt::default(); items.len()]
     }
 
-    fn nearest(&self, _: &[Event], _: &Moment, _: usize) -> Vec<i64> {
+    fn nearest(&self, _: &[Event], _: f64, _: &Moment, _: usize) -> Vec<i64> {
         Vec::new()
     }
 }
@@ -80,45 +81,34 @@ pub struct Lists {
     pub before: Vec<f32>,
     /// Items of the candidates.
     pub items: Vec<i64>,
+    /// For how many candidates each stands: 1, or more where it was drawn from so many.
+    pub counts: Vec<f32>,
 }
 
 impl Lists {
     /// Bytes that a candidate takes.
-    pub const EACH: usize = size_of::<Features>() + 16;
-
-    /// Adds other lists behind these.
-    pub fn append(&mut self, other: Lists) {
-        let first = self.features.len();
-        let moved = |list: List| List { range: list.range.start + first..list.range.end + first, ..list };
-        self.lists.extend(other.lists.into_iter().map(moved));
-        self.features.extend(other.features);
-        self.labels.extend(other.labels);
-        self.before.extend(other.before);
-        self.items.extend(other.items);
-    }
+    pub const EACH: usize = size_of::<Features>() + 20;
 }
 
 /// How lists are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Candidates kept of a list that were not taken, at random; all where the list is to be judged.
+    /// Candidates kept of a list that were not taken: two thirds are those that the ranking to beat and the encoder have
+    /// highest, one third is drawn from the rest and stands for it. `usize::MAX` is all, as a search has them.
     pub others: usize,
     /// Newest events of a history that are read.
     pub history: usize,
     /// A share of the histories that is cut to its newest part or left out, so that short ones are learnt as well.
     pub cut: f64,
+    /// Queries made of one basket's titles, where it holds none of the shopper's own.
+    pub queries: usize,
 }
-
-/// The score that the ranking to beat gives an item, for a head, after a history and at a moment.
-pub type Before<'a> = dyn Fn(&Known, &Item, Head, (&[Event], &Moment)) -> f32 + 'a;
 
 /// Makes lists of one slice of time.
 pub struct Maker<'a> {
     /// Behaviour.
     pub log: &'a Log,
-    /// What could be known.
-    pub past: &'a Past,
-    /// Words, vectors, candidates.
+    /// The catalog with the statistics of what was known before the slice.
     pub store: &'a dyn Store,
     /// Titles, query vectors.
     pub texts: &'a dyn Texts,
@@ -130,8 +120,8 @@ pub struct Maker<'a> {
     pub catalog: f64,
     /// How likely each position is looked at.
     pub propensity: &'a Propensity,
-    /// The ranking to beat, as its score of an item.
-    pub before: &'a Before<'a>,
+    /// The ranker to beat; `None` is the fixed weights.
+    pub before: Option<&'a Arc<Ranker>>,
     /// How.
     pub settings: Settings,
 }
@@ -144,31 +134,50 @@ fn grade(event: &Logged) -> f32 {
     grade.clamp(0.0, 1.0)
 }
 
+/// One list that is asked for.
+struct Ask<'a> {
+    head: Head,
+    query: Option<&'a str>,
+    /// The row that it begins with.
+    row: &'a Logged,
+    history: Vec<Event>,
+    /// What the shop showed; empty where that is not logged.
+    shown: Vec<i64>,
+    taken: HashMap<i64, f32>,
+}
+
 impl Maker<'_> {
-    /// The lists of some baskets; at most `most` of each head. Those whose candidates hold nothing that was taken are left out.
-    pub fn lists(&self, baskets: &[Basket], random: &mut Random, control: &dyn Control) -> Result<Lists> {
-        let mut lists = Lists::default();
+    /// The lists of some baskets. Those whose candidates hold nothing that was taken are left out.
+    pub fn lists(
+        &self,
+        baskets: &[Basket],
+        random: &mut Random,
+        control: &dyn Control,
+        lists: &mut Lists,
+    ) -> Result<()> {
         for (done, basket) in baskets.iter().enumerate() {
             control.check()?;
             control.progress("samples", done as u64, baskets.len() as u64);
-            self.basket(basket, random, &mut lists)?;
+            self.basket(basket, random, control, lists)?;
         }
-        Ok(lists)
+        Ok(())
     }
 
-    fn basket(&self, basket: &Basket, random: &mut Random, lists: &mut Lists) -> Result<()> {
+    fn basket(&self, basket: &Basket, random: &mut Random, control: &dyn Control, lists: &mut Lists) -> Result<()> {
         let rows = &self.log.events[basket.rows.clone()];
         let mut queries: Vec<u32> = rows.iter().map(|e| e.query).filter(|q| *q != 0).collect();
         queries.sort_unstable();
         queries.dedup();
         let history = self.cut(basket.history(self.log, self.settings.history), random);
         if queries.is_empty() {
-            self.by_title(rows, &history, random, lists)?;
+            for _ in 0..self.settings.queries {
+                self.by_title(rows, &history, random, control, lists)?;
+            }
         }
         for query in queries {
-            self.by_query(rows, query, &history, random, lists)?;
+            self.by_query(rows, query, &history, random, control, lists)?;
         }
-        self.wanted(rows, &history, random, lists)
+        self.wanted(rows, history, random, control, lists)
     }
 
     /// Some histories are cut to their newest part, some left out.
@@ -179,16 +188,6 @@ impl Maker<'_> {
             history.truncate(length);
         }
         history
-    }
-
-    fn shopper(&self, history: &[Event]) -> Result<Shopper> {
-        let mut shopper = Shopper::new(history, &weights::SHOPPER);
-        let items = shopper.items();
-        if !items.is_empty() {
-            shopper.set_vectors(&self.store.vectors(&items)?, &self.past.whole.mean);
-            shopper.set_pairs(&self.past.pairs(&items));
-        }
-        Ok(shopper)
     }
 
     /// What was taken in rows, by item, with the strongest grade.
@@ -202,7 +201,14 @@ impl Maker<'_> {
     }
 
     /// One or two words of the title of something that was taken.
-    fn by_title(&self, rows: &[Logged], history: &[Event], random: &mut Random, lists: &mut Lists) -> Result<()> {
+    fn by_title(
+        &self,
+        rows: &[Logged],
+        history: &[Event],
+        random: &mut Random,
+        control: &dyn Control,
+        lists: &mut Lists,
+    ) -> Result<()> {
         let taken = Self::taken(rows.iter());
         let mut items: Vec<i64> = taken.keys().copied().collect();
         items.sort_unstable();
@@ -236,25 +242,17 @@ impl Maker<'_> {
             return Ok(());
         }
         let query = chosen.join(" ");
-        let words = self.store.words(&query)?;
-        let vector = self.texts.embed(&query)?;
-        let shopper = self.shopper(history)?;
-        let mut ids = self.store.lexical(&words, weights::PRIOR, 500, &Scope::All)?;
-        ids.extend(self.store.dense(&vector, weights::DENSE_CAP, &Scope::All)?);
-        ids.extend(shopper.neighbours().into_iter().take(weights::TOGETHER_CAP));
-        self.leave_seen(&mut ids, history);
-        let ids = self.some(ids, &taken, random);
-        // Of the basket, what answers the query: it holds every word.
-        let answers = |item: &Item| item.words.covered >= words.total() * 0.999;
-        let label = |item: &Item| if answers(item) { taken.get(&item.id).copied().unwrap_or(0.0) } else { 0.0 };
         let ask = Ask {
             head: Head::Answer,
-            words: &words,
-            vector: Some(&vector),
-            moment: self.log.moment_of(&rows[0]),
-            shopper: rows[0].shopper,
+            query: Some(&query),
+            row: &rows[0],
+            history: history.to_vec(),
+            shown: Vec::new(),
+            taken,
         };
-        self.push(&ask, &shopper, history, &ids, label, lists)
+        // Of the basket, what answers the query: it holds every word.
+        let label = |item: &Item, total: f64, taken: f32| if item.words.covered >= total * 0.999 { taken } else { 0.0 };
+        self.push(ask, label, random, control, lists)
     }
 
     /// An idf above which a word stands in too few items to be asked for: some ten.
@@ -270,14 +268,13 @@ impl Maker<'_> {
         query: u32,
         history: &[Event],
         random: &mut Random,
+        control: &dyn Control,
         lists: &mut Lists,
     ) -> Result<()> {
         let own: Vec<&Logged> = rows.iter().filter(|r| r.query == query).collect();
         let (Some(first), Some(text)) = (own.first(), self.log.queries.get(query as usize - 1)) else { return Ok(()) };
-        let taken = Self::taken(own.iter().copied());
-        let at = first.at;
+        let (at, session) = (first.at, first.session);
         // What this session did before this query is history, too.
-        let session = first.session;
         let mut with: Vec<Event> = rows
             .iter()
             .rev()
@@ -285,122 +282,164 @@ impl Maker<'_> {
             .map(|r| super::log::event(r, session))
             .collect();
         with.extend_from_slice(history);
-        let words = self.store.words(text)?;
-        let vector = self.texts.embed(text)?;
-        let shopper = self.shopper(&with)?;
         let mut place: HashMap<i64, u16> = HashMap::new();
         for row in own.iter().filter(|r| r.position > 0) {
             place.entry(row.item).or_insert(row.position);
         }
-        let mut ids: Vec<i64> = own.iter().filter(|r| r.kind == Kind::Impression).map(|r| r.item).collect();
-        if ids.is_empty() {
-            ids = self.store.lexical(&words, weights::PRIOR, 500, &Scope::All)?;
-            ids.extend(self.store.dense(&vector, weights::DENSE_CAP, &Scope::All)?);
-            ids.extend(shopper.neighbours().into_iter().take(weights::TOGETHER_CAP));
-            self.leave_seen(&mut ids, &with);
-            ids = self.some(ids, &taken, random);
-        }
-        let label = |item: &Item| {
-            let grade = taken.get(&item.id).copied().unwrap_or(0.0);
-            grade * place.get(&item.id).map_or(1.0, |position| self.propensity.weight(*position))
-        };
         let ask = Ask {
             head: Head::Answer,
-            words: &words,
-            vector: Some(&vector),
-            moment: self.log.moment_of(first),
-            shopper: first.shopper,
+            query: Some(text),
+            row: first,
+            history: with,
+            shown: own.iter().filter(|r| r.kind == Kind::Impression && r.item != 0).map(|r| r.item).collect(),
+            taken: Self::taken(own.iter().copied()),
         };
-        self.push(&ask, &shopper, &with, &ids, label, lists)
+        let label = |item: &Item, _: f64, taken: f32| {
+            taken * place.get(&item.id).map_or(1.0, |position| self.propensity.weight(*position))
+        };
+        self.push(ask, label, random, control, lists)
     }
 
     /// What was taken though nobody asked: new items among what would be recommended.
-    fn wanted(&self, rows: &[Logged], history: &[Event], random: &mut Random, lists: &mut Lists) -> Result<()> {
+    fn wanted(
+        &self,
+        rows: &[Logged],
+        history: Vec<Event>,
+        random: &mut Random,
+        control: &dyn Control,
+        lists: &mut Lists,
+    ) -> Result<()> {
         let seen: HashSet<i64> = history.iter().map(|e| e.item).collect();
         let mut taken = Self::taken(rows.iter());
         taken.retain(|item, _| !seen.contains(item));
         if taken.is_empty() {
             return Ok(());
         }
-        let shopper = self.shopper(history)?;
-        let mut ids: Vec<i64> = shopper.neighbours().into_iter().take(weights::BROWSE_CAP).collect();
-        ids.extend(self.past.popular());
-        let moment = self.log.moment_of(&rows[0]);
-        ids.extend(self.encoder.nearest(history, &moment, weights::TOGETHER_CAP));
-        if let Some(vector) = shopper.vector() {
-            ids.extend(self.store.dense(&vector, weights::DENSE_CAP, &Scope::All)?);
-        }
-        ids.retain(|id| !seen.contains(id));
-        let ids = self.some(ids, &taken, random);
-        let words = Bm25::default();
-        let ask = Ask { head: Head::Want, words: &words, vector: None, moment, shopper: rows[0].shopper };
-        self.push(&ask, &shopper, history, &ids, |item| taken.get(&item.id).copied().unwrap_or(0.0), lists)
+        let ask = Ask { head: Head::Want, query: None, row: &rows[0], history, shown: Vec::new(), taken };
+        self.push(ask, |_, _, taken| taken, random, control, lists)
     }
 
-    /// Where nobody takes an item again, those in the history are easy to tell: nothing is learnt from them.
-    fn leave_seen(&self, ids: &mut Vec<i64>, history: &[Event]) {
-        if !self.repeats {
-            let seen: HashSet<i64> = history.iter().map(|e| e.item).collect();
-            ids.retain(|id| !seen.contains(id));
-        }
-    }
-
-    /// Distinct candidates: what was taken of them, and some of the others.
-    fn some(&self, ids: Vec<i64>, taken: &HashMap<i64, f32>, random: &mut Random) -> Vec<i64> {
-        let mut known = HashSet::new();
-        let distinct = ids.into_iter().filter(|id| known.insert(*id));
-        let (mut kept, mut others): (Vec<i64>, Vec<i64>) = distinct.partition(|id| taken.contains_key(id));
-        if others.len() > self.settings.others {
-            random.shuffle(&mut others);
-            others.truncate(self.settings.others);
-        }
-        kept.extend(others);
-        kept
-    }
-
+    /// Asks for a list's candidates as a search does; `label` says of an item what it is worth, from the idf of the whole
+    /// query and what was taken of it.
     fn push(
         &self,
-        ask: &Ask,
-        shopper: &Shopper,
-        history: &[Event],
-        ids: &[i64],
-        label: impl Fn(&Item) -> f32,
+        ask: Ask,
+        label: impl Fn(&Item, f64, f32) -> f32,
+        random: &mut Random,
+        control: &dyn Control,
         lists: &mut Lists,
     ) -> Result<()> {
-        let mut items: Vec<Item> =
-            self.store.items(ids, ask.words)?.into_iter().map(|item| self.past.dated(item)).collect();
+        let vector = ask.query.map(|query| self.texts.embed(query)).transpose()?;
+        // Where nobody takes an item again, those in the history are easy to tell: nothing is learnt from them.
+        let exclude_seen = !self.repeats || ask.head == Head::Want;
+        let request = Request {
+            query: ask.query,
+            user_id: None,
+            at: (!self.log.own_clock).then_some(ask.row.at),
+            session: None,
+            k: 10,
+            options: SearchOptions { exclude_seen, ..SearchOptions::default() },
+            understanding: None,
+        };
+        let question = Question::after(self.store, &request, vector.clone(), ask.history)?;
+        let moment = self.log.moment_of(ask.row);
+        let at = question.at(&request);
+        let ids = if ask.shown.is_empty() {
+            let mut ids = search::retrieve(self.store, &request, &question, &Scope::All, control)?.ids();
+            if ask.head == Head::Want {
+                let brought = self.encoder.nearest(question.history(), at, &moment, weights::TOGETHER_CAP);
+                ids.extend(brought.into_iter().filter(|id| !question.leaves_out(&request.options, *id)));
+            }
+            ids
+        } else {
+            ask.shown
+        };
+        let mut distinct = HashSet::new();
+        let ids: Vec<i64> = ids.into_iter().filter(|id| distinct.insert(*id)).collect();
+        let before = match self.before {
+            Some(ranker) => {
+                let again = Question::after(self.store, &request, vector, question.history().to_vec())?;
+                Some(again.rank_by(self.store, ranker.clone(), &request, &self.log.context_of(ask.row))?)
+            }
+            None => None,
+        };
+        let before = before.as_ref().unwrap_or(&question);
+        let total = question.words().total();
+        let worth = |item: &Item| label(item, total, ask.taken.get(&item.id).copied().unwrap_or(0.0));
+        let mut items = before.items(self.store, &ids, question.words())?;
         items.sort_unstable_by_key(|item| item.id);
         // What nobody had taken by then may not have been there yet, and what was taken all the same is in the catalog
         // because it was: "no record" would foretell the future. As one of the others it is only unlikely.
-        items.retain(|item| item.shoppers > 0.0 || label(item) <= 0.0);
-        let labels: Vec<f32> = items.iter().map(&label).collect();
+        items.retain(|item| item.shoppers > 0.0 || worth(item) <= 0.0);
+        let labels: Vec<f32> = items.iter().map(worth).collect();
         if items.len() < 2 || !labels.iter().any(|l| *l > 0.0) {
             return Ok(());
         }
-        let closeness = ask.vector.map(|v| shopper.closeness(v)).unwrap_or_default();
-        let whole = &self.past.whole;
-        let (words, vector, at) = (ask.words, ask.vector, ask.moment.at);
-        let known = Known { words, vector, shopper, closeness: &closeness, whole, at };
-        let learnt = self.encoder.learnt(history, &ask.moment, &items);
+        let closeness = question.closeness();
+        let known = question.known_at(&request, &closeness);
+        let learnt = self.encoder.learnt(question.history(), at, &moment, &items);
+        let scores: Vec<f32> = items.iter().map(|item| before.parts(item).score()).collect();
+        let sequence: Vec<f32> = learnt.iter().map(|l| l.sequence + l.bias).collect();
         let first = lists.features.len();
-        for ((item, label), learnt) in items.iter().zip(labels).zip(learnt) {
-            lists.features.push(feature::of(&known, item, learnt));
-            lists.before.push((self.before)(&known, item, ask.head, (history, &ask.moment)));
-            lists.labels.push(label);
-            lists.items.push(item.id);
+        for (n, count) in some(self.settings.others, &labels, [&scores, &sequence], random) {
+            lists.features.push(feature::of(&known, &items[n], learnt[n]));
+            lists.before.push(scores[n]);
+            lists.labels.push(labels[n]);
+            lists.items.push(items[n].id);
+            lists.counts.push(count);
         }
-        let call = feature::call(&known);
         let range = first..lists.features.len();
-        lists.lists.push(List { head: ask.head, call, range, shopper: ask.shopper, weight: 1.0 });
+        let call = feature::call(&known);
+        lists.lists.push(List { head: ask.head, call, range, shopper: ask.row.shopper, weight: 1.0 });
         Ok(())
     }
 }
 
-/// What one list asks.
-struct Ask<'a> {
-    head: Head,
-    words: &'a Bm25,
-    vector: Option<&'a [f32]>,
-    moment: Moment,
-    shopper: u32,
+/// Which candidates are kept, and for how many each stands. The highest decide the first ten places, and are kept
+/// themselves; a list of those alone would teach that what ranks high is bad, so some of the rest stand for all of it.
+fn some(most: usize, labels: &[f32], scores: [&[f32]; 2], random: &mut Random) -> Vec<(usize, f32)> {
+    let others: Vec<usize> = (0..labels.len()).filter(|n| labels[*n] <= 0.0).collect();
+    if others.len() <= most {
+        return (0..labels.len()).map(|n| (n, 1.0)).collect();
+    }
+    let third = most / 3;
+    let mut kept = vec![false; labels.len()];
+    for scores in scores {
+        let mut left: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
+        let high = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+        if left.len() > third {
+            left.select_nth_unstable_by(third, high);
+        }
+        left.into_iter().take(third).for_each(|n| kept[n] = true);
+    }
+    let mut rest: Vec<usize> = others.iter().copied().filter(|n| !kept[*n]).collect();
+    random.shuffle(&mut rest);
+    let drawn = (most - 2 * third).min(rest.len());
+    let each = rest.len() as f32 / drawn.max(1) as f32;
+    let mut all: Vec<(usize, f32)> =
+        (0..labels.len()).filter(|n| labels[*n] > 0.0 || kept[*n]).map(|n| (n, 1.0)).collect();
+    all.extend(rest.into_iter().take(drawn).map(|n| (n, each)));
+    all.sort_unstable_by_key(|(n, _)| *n);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_are_kept_and_the_others_stand_for_the_rest() {
+        let mut labels = vec![0.0; 500];
+        labels[321] = 1.0;
+        let up: Vec<f32> = (0..500).map(|n| n as f32).collect();
+        let down: Vec<f32> = up.iter().map(|score| -score).collect();
+        let kept = some(60, &labels, [&up, &down], &mut Random::new(1));
+        assert_eq!(kept.len(), 61);
+        let alone: Vec<usize> = kept.iter().filter(|(_, count)| *count == 1.0).map(|(n, _)| *n).collect();
+        assert_eq!(alone, (0..20).chain([321]).chain(480..500).collect::<Vec<_>>());
+        let all: f32 = kept.iter().map(|(_, count)| count).sum();
+        assert!((all - 500.0).abs() < 0.01, "{all}");
+        assert_eq!(some(usize::MAX, &labels, [&up, &down], &mut Random::new(1)).len(), 500);
+        assert_eq!(some(2, &labels[..10], [&up[..10], &down[..10]], &mut Random::new(1)).len(), 2);
+    }
 }

@@ -113,19 +113,27 @@ pub struct Teacher<'a> {
     pub table: &'a Table,
     /// What was learnt of them.
     pub taught: &'a Taught,
+    /// Whether what was learnt of a row is told: where too few shoppers took it, a search knows it by its text alone, and
+    /// so does a sample. (That nobody took an item is learnt, too; a search that is not told would take it for a good one.)
+    pub told: Vec<bool>,
 }
 
 impl Teacher<'_> {
-    fn read(&self, history: &[Event], moment: &Moment) -> Reading {
-        let own = |item: i64| self.table.row(item).map(|row| self.taught.own(row));
-        self.taught.encoder.read(&sequence::steps(history, moment.at), own, moment)
+    /// The row of an item of which is told what was learnt.
+    fn told(&self, item: i64) -> Option<usize> {
+        self.table.row(item).filter(|row| self.told[*row])
+    }
+
+    fn read(&self, history: &[Event], at: f64, moment: &Moment) -> Reading {
+        let own = |item: i64| self.told(item).map(|row| self.taught.own(row));
+        self.taught.encoder.read(&sequence::steps(history, at), own, moment)
     }
 }
 
 impl Encode for Teacher<'_> {
-    fn learnt(&self, history: &[Event], moment: &Moment, items: &[Item]) -> Vec<Learnt> {
-        let reading = self.read(history, moment);
-        let own = |item: &Item| match (self.table.row(item.id), &item.vector) {
+    fn learnt(&self, history: &[Event], at: f64, moment: &Moment, items: &[Item]) -> Vec<Learnt> {
+        let reading = self.read(history, at, moment);
+        let own = |item: &Item| match (self.told(item.id), &item.vector) {
             (Some(row), _) => Some(self.taught.own(row)),
             (None, Some(vector)) => Some(self.taught.encoder.by_text(vector, &self.table.mean)),
             (None, None) => None,
@@ -133,16 +141,17 @@ impl Encode for Teacher<'_> {
         items.iter().map(|item| own(item).map(|own| learnt(&reading, &own)).unwrap_or_default()).collect()
     }
 
-    fn nearest(&self, history: &[Event], moment: &Moment, n: usize) -> Vec<i64> {
-        let reading = self.read(history, moment);
+    fn nearest(&self, history: &[Event], at: f64, moment: &Moment, n: usize) -> Vec<i64> {
+        let reading = self.read(history, at, moment);
         let Some(shopper) = reading.shopper else { return Vec::new() };
         let mut scored: Vec<(f32, i64)> = self
             .taught
             .out
             .chunks_exact(WIDTH)
             .zip(&self.taught.bias)
-            .zip(&self.table.ids)
-            .map(|((out, bias), id)| (dot(out, shopper.as_slice()) + bias, *id))
+            .zip(self.table.ids.iter().zip(&self.told))
+            .filter(|(_, (_, told))| **told)
+            .map(|((out, bias), (id, _))| (dot(out, shopper.as_slice()) + bias, *id))
             .collect();
         let n = n.min(scored.len());
         if n == 0 {

@@ -12,6 +12,7 @@ use crate::linear::dot;
 use crate::random::Random;
 use crate::rank::feature::{CALL, Features, ITEM};
 use crate::rank::network::{self, Block, HIDDEN, Head, Ranker};
+use crate::rank::weights;
 
 /// How to fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,46 +61,108 @@ pub struct Fit<'a> {
     settings: Settings,
     /// The ranker as it is.
     pub ranker: Ranker,
+    /// The weights that it began with: decay pulls back to them.
+    began: Vec<f32>,
     adam: Adam,
     order: Vec<usize>,
     random: Random,
 }
 
-/// One over the spread from 0 of each feature; 0 for a feature that says nothing.
+/// One over the spread from 0 of each feature where it says something; 0 for a feature that never does.
 pub fn scale(features: &[Features]) -> Features {
-    let mut squares = [0.0f64; ITEM.len()];
+    let mut squares = [(0.0f64, 0u32); ITEM.len()];
     for row in features {
-        squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
-    }
-    squares.map(|sum| {
-        let spread = (sum / features.len().max(1) as f64).sqrt();
-        if spread > 1e-6 { (1.0 / spread) as f32 } else { 0.0 }
-    })
-}
-
-/// A ranker before it has learnt: small weights that the seed decides, every gate open.
-pub fn start(lists: &Lists, seed: u64) -> Ranker {
-    let blocks = network::blocks();
-    let mut random = Random::named(seed, "network");
-    let mut weights = vec![0.0; network::size(&blocks)];
-    for block in &blocks {
-        let own = &mut weights[block.at..block.at + block.len()];
-        let (linear, hidden) = own.split_at_mut(block.count);
-        linear.fill(0.1);
-        let spread = (2.0 / block.count as f64).sqrt();
-        hidden.iter_mut().for_each(|w| *w = ((random.uniform() * 2.0 - 1.0) * spread) as f32);
-        // Out of the hidden layer: the linear part leads.
-        let tail = hidden.len() - HIDDEN;
-        hidden[tail..].iter_mut().for_each(|w| *w *= 0.1);
-    }
-    for head in network::HEADS {
-        for place in 0..blocks.len() {
-            let at = network::gate_at(&blocks, head, place);
-            weights[at + CALL.len()] = 0.541_3; // softplus of it is 1
+        for ((sum, count), x) in squares.iter_mut().zip(row).filter(|(_, x)| x.abs() > 1e-6) {
+            *sum += f64::from(*x) * f64::from(*x);
+            *count += 1;
         }
     }
-    Ranker::new(scale(&lists.features), weights, [-3.0; 2])
+    squares.map(|(sum, count)| if count > 0 { (sum / f64::from(count)).sqrt().recip() as f32 } else { 0.0 })
 }
+
+/// What the fixed weights give each feature within its dimension, by name; the others begin at nothing.
+const FIXED: [(&str, f64); 8] = [
+    ("lexical", weights::LEXICAL),
+    ("covered", weights::COVERED),
+    ("cosine", weights::DENSE),
+    ("uncovered_cosine", weights::UNCOVERED),
+    ("near", 1.0),
+    ("near_session", 1.0),
+    ("popularity", 1.0),
+    ("together", 1.0),
+];
+
+/// What softplus makes a value of.
+fn under_softplus(value: f64) -> f64 {
+    value.exp_m1().max(1e-6).ln()
+}
+
+/// A ranker before it has learnt: it ranks as the fixed weights do, but for rounding, and what it learns moves it from
+/// there. So little behaviour, or behaviour that says nothing, leaves a sensible ranking.
+pub fn start(lists: &Lists, seed: u64) -> Ranker {
+    let blocks = network::blocks();
+    let scale = scale(&lists.features);
+    let mut random = Random::named(seed, "network");
+    let mut packed = vec![0.0; network::size(&blocks)];
+    for (place, block) in blocks.iter().enumerate() {
+        // How far a query of one word opens the gate goes into the network, so that gates begin at 1 or near it; what the
+        // fixed weights leave out has an open gate, and networks that say nothing yet.
+        let weight = |room: Option<f64>| Some(weights::gate(block.dimension, room)).filter(|weight| *weight > 0.0);
+        let broad = weight(Some(1.0)).unwrap_or(1.0);
+        let own = &mut packed[block.at..block.at + block.len()];
+        let (linear, hidden) = own.split_at_mut(block.count);
+        for (n, w) in linear.iter_mut().enumerate() {
+            let feature = block.first + n;
+            let known = FIXED.iter().find(|(name, _)| *name == ITEM[feature].1);
+            *w = if scale[feature] > 0.0 { known.map_or(0.0, |k| k.1 * broad) as f32 / scale[feature] } else { 0.0 };
+        }
+        let spread = (2.0 / block.count as f64).sqrt();
+        hidden.iter_mut().for_each(|w| *w = ((random.uniform() * 2.0 - 1.0) * spread) as f32);
+        // Out of the hidden layer: nothing yet.
+        let tail = hidden.len() - HIDDEN;
+        hidden[tail..].fill(0.0);
+        for head in network::HEADS {
+            // The room that a query of n words leaves is 1/√n, which is the call's "words": a line through one word and four.
+            let open = |room: Option<f64>| under_softplus(weight(room).map_or(1.0, |weight| weight / broad));
+            let (slope, constant) = match head {
+                Head::Answer => {
+                    let (one, four) = (open(Some(1.0)), open(Some(0.5)));
+                    (2.0 * (one - four), 2.0 * four - one)
+                }
+                Head::Want => (0.0, open(None)),
+            };
+            let at = network::gate_at(&blocks, head, place);
+            packed[at + WORDS] = slope as f32;
+            packed[at + CALL.len()] = constant as f32;
+        }
+    }
+    let mut ranker = Ranker::new(scale, packed, [0.0; 2]);
+    ranker.bias = network::HEADS.map(|head| bias(&ranker, head, lists));
+    ranker
+}
+
+/// The constant with which the chances of a head add up to what was taken. Without it the networks would have to make it
+/// of their features, and an item of which nothing is known, which has none, would seem better than all others.
+fn bias(ranker: &Ranker, head: Head, lists: &Lists) -> f32 {
+    let own: Vec<&List> = lists.lists.iter().filter(|list| list.head == head).collect();
+    let some = own.iter().step_by((own.len() / 500).max(1));
+    let (mut scored, mut taken) = (Vec::new(), 0.0);
+    for list in some {
+        scored.extend(scores(ranker, list, lists).into_iter().zip(&lists.counts[list.range.clone()]));
+        taken += lists.labels[list.range.clone()].iter().map(|label| f64::from(label.min(1.0))).sum::<f64>();
+    }
+    let chance = |score: f32, bias: f64| 1.0 / (1.0 + (-f64::from(score) - bias).exp());
+    let chances = |bias: f64| scored.iter().map(|(s, count)| f64::from(**count) * chance(*s, bias)).sum::<f64>();
+    let (mut low, mut high) = (-40.0, 10.0);
+    for _ in 0..40 {
+        let middle = (low + high) / 2.0;
+        if chances(middle) > taken { high = middle } else { low = middle }
+    }
+    low as f32
+}
+
+/// The place of "words" among the features of a call.
+const WORDS: usize = 1;
 
 impl<'a> Fit<'a> {
     /// Begins from a ranker: a new one, or one that was trained before.
@@ -107,7 +170,8 @@ impl<'a> Fit<'a> {
         let blocks = network::blocks();
         let adam = Adam::new(ranker.weights.len() + ranker.bias.len());
         let order = (0..lists.lists.len()).collect();
-        Fit { lists, blocks, settings, ranker, adam, order, random: Random::named(seed, "order") }
+        let began = ranker.weights.iter().chain(&ranker.bias).copied().collect();
+        Fit { lists, blocks, settings, ranker, began, adam, order, random: Random::named(seed, "order") }
     }
 
     /// One pass over the lists.
@@ -128,8 +192,10 @@ impl<'a> Fit<'a> {
             }
             adam::clip(&mut gradient, 1.0);
             let rate = adam::rate(self.settings.rate, (number - 1) * batches + place, warm, steps);
-            let mut all: Vec<f32> = self.ranker.weights.iter().chain(&self.ranker.bias).copied().collect();
+            let now = self.ranker.weights.iter().chain(&self.ranker.bias);
+            let mut all: Vec<f32> = now.zip(&self.began).map(|(now, began)| now - began).collect();
             self.adam.step(&mut all, &gradient, rate, self.settings.decay);
+            all.iter_mut().zip(&self.began).for_each(|(moved, began)| *moved += began);
             let (weights, bias) = all.split_at(self.ranker.weights.len());
             self.ranker.weights.copy_from_slice(weights);
             self.ranker.bias.copy_from_slice(bias);
@@ -145,8 +211,9 @@ impl<'a> Fit<'a> {
         let labels = &self.lists.labels[list.range.clone()];
         let mut by_score = vec![0.0; labels.len()];
         let head = list.head as usize;
-        let (loss, by_bias) =
-            loss::list(&work.scores, labels, self.ranker.bias[head], weight * list.weight, &mut by_score);
+        let counts = &self.lists.counts[list.range.clone()];
+        let weight = weight * list.weight;
+        let (loss, by_bias) = loss::list(&work.scores, labels, counts, self.ranker.bias[head], weight, &mut by_score);
         bias[head] += by_bias;
         work.back(&self.ranker, &self.blocks, list, &by_score, weights);
         loss
@@ -226,24 +293,23 @@ pub fn scores(ranker: &Ranker, list: &List, lists: &Lists) -> Vec<f32> {
     Work::of(ranker, &network::blocks(), list, lists).scores
 }
 
-/// NDCG@10 of every list of a head, by what gives the scores.
-pub fn quality(lists: &Lists, head: Head, score: impl Fn(&List) -> Vec<f32>) -> Vec<f64> {
-    let of = |list: &List| {
-        let range = list.range.clone();
-        loss::ndcg(&score(list), &lists.labels[range.clone()], &lists.items[range])
-    };
-    lists.lists.iter().filter(|list| list.head == head).map(of).collect()
+/// NDCG@10 of a list by scores.
+pub fn ndcg(lists: &Lists, list: &List, scores: &[f32]) -> f64 {
+    let range = list.range.clone();
+    loss::ndcg(scores, &lists.labels[range.clone()], &lists.counts[range.clone()], &lists.items[range])
 }
 
 /// The mean NDCG@10 by head; NaN where a head has no list.
 pub fn validate(ranker: &Ranker, lists: &Lists) -> [f64; 2] {
     network::HEADS.map(|head| {
-        let values = quality(lists, head, |list| scores(ranker, list, lists));
+        let own = lists.lists.iter().filter(|list| list.head == head);
+        let values: Vec<f64> = own.map(|list| ndcg(lists, list, &scores(ranker, list, lists))).collect();
         values.iter().sum::<f64>() / values.len() as f64
     })
 }
 
-/// Fits until validation no longer gains; `tell` hears of each epoch. Returns the best ranker, and what the epochs came to.
+/// Fits until validation no longer gains; `tell` hears of each epoch. Returns the best ranker, be it the one that it began
+/// with, and what the epochs came to.
 pub fn fit(
     lists: &Lists,
     validation: &Lists,
@@ -254,7 +320,9 @@ pub fn fit(
     tell: &mut dyn FnMut(&Epoch),
 ) -> Result<(Ranker, Vec<Epoch>)> {
     let mut fit = Fit::new(lists, ranker, settings, seed);
-    let mut best = (fit.ranker.clone(), f64::NEG_INFINITY, 0);
+    let began = Epoch { ndcg: validate(&fit.ranker, validation), ..Epoch::default() };
+    tell(&began);
+    let mut best = (fit.ranker.clone(), began.quality(), 0);
     let mut epochs = Vec::new();
     for number in 1..=settings.epochs {
         let loss = fit.epoch(number, control)?;
@@ -291,6 +359,7 @@ mod tests {
                 lists.features.push(row);
                 lists.items.push(item);
                 lists.before.push(0.0);
+                lists.counts.push(1.0);
             }
             let most = worth.iter().copied().fold(0.0, f32::max);
             lists.labels.extend(worth.iter().map(|w| f32::from(u8::from(*w == most))));
@@ -327,6 +396,38 @@ mod tests {
             }
             assert!(wrong <= ranker.weights.len() / 7 / 50, "{wrong}");
         }
+    }
+
+    #[test]
+    fn before_it_learns_it_ranks_as_the_fixed_weights_do() {
+        let mut lists = lists(3, 2);
+        // As in browsing: no query, no relevance.
+        lists.features.iter_mut().for_each(|row| row[..4].fill(0.0));
+        let ranker = start(&lists, 1);
+        let blocks = network::blocks();
+        let fixed = |row: &Features, words: f64, head: Head| -> f64 {
+            let room = (head == Head::Answer).then_some(1.0 / words.sqrt());
+            let value = |block: &Block| {
+                let own = |(n, x): (usize, &f32)| {
+                    FIXED.iter().find(|k| k.0 == ITEM[block.first + n].1).map_or(0.0, |k| k.1 * f64::from(*x))
+                };
+                let features = &row[block.first..block.first + block.count];
+                weights::gate(block.dimension, room) * features.iter().enumerate().map(own).sum::<f64>()
+            };
+            blocks.iter().map(value).sum()
+        };
+        for (words, head) in [(1.0, Head::Answer), (4.0, Head::Answer), (1.0, Head::Want)] {
+            let mut call = [0.0; CALL.len()];
+            if head == Head::Answer {
+                call[WORDS] = 1.0 / f64::sqrt(words) as f32;
+            }
+            let list = List { head, call, ..lists.lists[0].clone() };
+            for (score, row) in scores(&ranker, &list, &lists).into_iter().zip(&lists.features[list.range.clone()]) {
+                let wanted = fixed(row, words, head);
+                assert!((f64::from(score) - wanted).abs() < 0.02 + 0.02 * wanted.abs(), "{head:?} {score} {wanted}");
+            }
+        }
+        assert_eq!(CALL[WORDS], "words");
     }
 
     #[test]

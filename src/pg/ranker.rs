@@ -70,6 +70,16 @@ pub fn to_rank_by(catalog: &Catalog, number: Option<i64>) -> Result<Option<Arc<R
     Ok(Some(ranker))
 }
 
+/// The newest event that a ranker has learnt from, in seconds since 1970; `None` where its row does not tell.
+pub fn data_until(catalog: &Catalog, number: i64) -> Result<Option<f64>> {
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    // Rows of before were written in the words of some session's settings: those end with no Z.
+    let sql =
+        "SELECT CASE WHEN r.data->>'to' LIKE '%Z' THEN extract(epoch FROM (r.data->>'to')::timestamptz)::float8 END
+        FROM persona.ranker r WHERE r.items = $1 AND r.ranker = $2";
+    Ok(spi::first(Mode::Read, sql, &[items(catalog), Arg::of(number)], |row| Ok(row.get(1)))?.flatten())
+}
+
 /// A trained ranker before it is a row.
 pub struct Fresh<'a> {
     pub ranker: &'a Ranker,

@@ -1,40 +1,35 @@
 //! Training inside Postgres: reads the behaviour as the catalog's owner, lets `learn` do the work, keeps the ranker.
 
+mod course;
 mod reader;
+mod steps;
 mod texts;
 
 use reader::Reader;
 use texts::ShopTexts;
 
 use super::catalog::Catalog;
-use super::companion::ident;
+use super::heldout::{HeldOut, Seeing, Split};
 use super::identity::{self, Acting};
 use super::interrupt::Backend;
 use super::ranker::{self, Fresh};
 use super::spi::{self, Arg, Mode};
 use super::store::PgStore;
-use super::{guc, learned, log, refresh, session, vector};
+use super::{guc, learned, log, refresh, session};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::from_object;
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::event::Event;
-use crate::learn::log::{Basket, Log, Logged};
-use crate::learn::plan::{self, Course, Cut, Drawn, Shop, Verdict};
+use crate::learn::log::{Log, Logged};
+use crate::learn::plan::{self, Course, Cut, Drawn, Known, Plan, Shop, Verdict};
+use crate::learn::propensity::Propensity;
 use crate::learn::sample::Lists;
 use crate::learn::table::Table;
-use crate::learn::{encoder, train};
-use crate::rank::feature::Known;
+use crate::learn::train;
 use crate::rank::network::{HEADS, Head, Ranker};
-use crate::rank::trained::Trained;
-use crate::rank::{fixed, weights};
-use crate::retrieve::together;
-use crate::shopper::sequence::{self, Encoder, Moment, Own};
-use crate::store::{Item, Store};
 use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,7 +51,7 @@ pub enum Deploy {
 pub struct Options {
     /// Decides every draw: the same seed gives the same weights. Default: 1.
     pub seed: u32,
-    /// Moments to train on, at most, 100 to 1,000,000. Default: 9,000.
+    /// Moments to train on, at most, 100 to 1,000,000. Default: 6,000.
     pub samples: usize,
     /// Passes over them, at most, 1 to 200. Default: 14.
     pub epochs: usize,
@@ -64,13 +59,13 @@ pub struct Options {
     pub sequence: usize,
     /// Begin from nothing, though a ranker ranks: else what it has learnt goes on. Default: false.
     pub anew: bool,
-    /// When the outcome ranks: better, always, never. Default: never, until what judges it is shown to judge right.
+    /// When the outcome ranks: better, always, never. Default: better.
     pub deploy: Deploy,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 1, samples: 9000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Never }
+        Options { seed: 1, samples: 6000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Better }
     }
 }
 
@@ -101,15 +96,32 @@ pub struct Row {
 }
 
 /// Candidates of a training list that were not taken.
-const OTHERS: usize = 60;
+const OTHERS: usize = 72;
 /// Baskets below which nothing can be learnt.
 const FEWEST: usize = 50;
+
+/// What a training has read.
+struct Ready {
+    /// The model of the catalog's vectors, and its name in them.
+    encoder: Arc<crate::embed::Encoder>,
+    identity: String,
+    log: Log,
+    table: Table,
+    plan: Plan,
+    /// The ranker that is gone on from, as its row has it.
+    parent: Option<i64>,
+    /// The ranker that ranks now.
+    before: Option<Arc<Ranker>>,
+    /// The ranker whose encoder learns on, where it can.
+    goes_on: Option<Arc<Ranker>>,
+}
 
 /// One training of a catalog's ranker, by its owner.
 pub struct Training<'a> {
     catalog: &'a Catalog,
     options: Options,
     control: Backend,
+    started: Instant,
 }
 
 impl<'a> Training<'a> {
@@ -119,7 +131,7 @@ impl<'a> Training<'a> {
         let items = Arg::of(pg_sys::Oid::from(catalog.items));
         let lock = "SELECT 1 FROM persona.catalog WHERE items = $1 FOR NO KEY UPDATE";
         spi::first(Mode::Write, lock, &[items], |_| Ok(()))?;
-        Ok(Training { catalog, options, control: Backend })
+        Ok(Training { catalog, options, control: Backend, started: Instant::now() })
     }
 
     /// Bytes that training may take.
@@ -129,200 +141,148 @@ impl<'a> Training<'a> {
 
     /// Trains, judges, keeps, and deploys where that is due.
     pub fn run(&self) -> Result<Vec<Row>> {
+        let ready = self.ready(f64::INFINITY)?;
+        let mut rows = Vec::new();
+        let mut course = self.begin(&ready)?;
+        if let Some(course) = &mut course {
+            for pass in 0..ready.passes(&self.options) {
+                rows.push(self.pass(&ready, course, pass)?);
+            }
+        }
+        self.finish(&ready, course, &mut rows)?;
+        Ok(rows)
+    }
+
+    /// Reads what there is to learn from, up to a moment.
+    fn ready(&self, until: f64) -> Result<Ready> {
         let encoder = session::encoder(&self.catalog.model)?;
         let identity = session::identity(&encoder);
-        let _owner = Acting::as_owner(self.catalog.owner());
-        let started = Instant::now();
-        let log = self.log()?;
+        let log = self.log(until)?;
         let baskets = log.baskets().len();
         if baskets < FEWEST {
             let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
             return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
         }
         let parent = if self.options.anew { None } else { ranker::deployed(self.catalog)? };
-        let trained = ranker::to_rank_by(self.catalog, None)?;
-        let store = PgStore::new(self.catalog, &Filter::default(), &identity)?;
-        let texts = ShopTexts::new(self.catalog, encoder);
-        let mut rows = Vec::new();
-        let table = self.table(&store)?;
-        let mut course = self.encode(&log, &table, trained.as_deref(), &mut rows)?;
-        let cut = self.cut(&log, &store, &texts, trained.as_deref(), course.as_mut())?;
-        pgrx::notice!(
-            "train of {}: {} lists of candidates, {:.1} s so far; propensities {}",
-            self.catalog.name,
-            cut.train.lists.len() + cut.validation.lists.len() + cut.test.lists.len(),
-            started.elapsed().as_secs_f64(),
-            if cut.looked.is_empty() { "are not known, every weight is 1" } else { "by position from the log" }
-        );
-        // Weights that were made for an encoder say nothing without one, and the other way round.
-        let same = |r: &&Ranker| !self.options.anew && r.encoder.is_some() == course.is_some();
-        let before = trained.as_deref().filter(same);
-        let mut fitted = self.fit(&cut, before, &mut rows)?;
-        let verdicts = plan::judge(&fitted, &cut.test, u64::from(self.options.seed));
-        let taught = course.map(|course| course.training.taught());
+        let before = ranker::to_rank_by(self.catalog, None)?;
+        let table = self.table(&PgStore::new(self.catalog, &Filter::default(), &identity)?)?;
+        let learnt_until = parent.map(|parent| ranker::data_until(self.catalog, parent)).transpose()?.flatten();
+        let learnt_until = learnt_until.unwrap_or(f64::NEG_INFINITY);
+        let plan = plan::plan(&log, learnt_until, u64::from(self.options.seed));
+        // An encoder that knows other texts or other values of context columns cannot go on.
+        let fits =
+            |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text && e.values == log.values);
+        let news = parent.is_some() && plan::has_news(&log, learnt_until);
+        let goes_on = before.as_ref().filter(|_| news).filter(fits).cloned();
+        Ok(Ready { encoder, identity, log, table, plan, parent, before, goes_on })
+    }
+
+    /// Draws the lists of each slice, fits the networks to them, judges them, keeps them.
+    fn finish(&self, ready: &Ready, mut course: Option<Course>, rows: &mut Vec<Row>) -> Result<()> {
+        let Ready { log, plan, parent, before, .. } = ready;
+        let texts = ShopTexts::new(self.catalog, ready.encoder.clone());
+        let drawn = self.drawn(&ready.table);
+        let mut cut = Cut { propensity: Propensity::estimate(log), ..Cut::default() };
+        let mut outcome = None;
+        for (number, slice) in plan.slices.iter().enumerate() {
+            let held = HeldOut::make(self.catalog, &split(slice.known))?;
+            {
+                // The candidates and the statistics are those of a search at the slice's beginning.
+                let _seeing = Seeing::own_writes();
+                let _owner = Acting::as_owner(self.catalog.owner());
+                let store = PgStore::new(held.catalog(), &Filter::default(), &ready.identity)?;
+                let shop = Shop { log, store: &store, texts: &texts, items: self.items()?, before: before.as_ref() };
+                let seen = (plan, slice);
+                shop.draw(seen, course.as_ref(), drawn, &self.control, &mut cut)?;
+                if number + 1 == plan.slices.len() {
+                    self.told(&cut)?;
+                    // Weights that were made for an encoder say nothing without one, and the other way round.
+                    let same = |r: &&Ranker| parent.is_some() && r.encoder.is_some() == course.is_some();
+                    let fitted = self.fit(&cut, before.as_deref().filter(same), rows)?;
+                    let verdicts = shop.judge(&fitted, seen, course.as_ref(), drawn, &cut.propensity, &self.control)?;
+                    outcome = Some((fitted, verdicts));
+                }
+            }
+            held.drop()?;
+            if let Some(course) = &mut course {
+                plan::learn(course, log, plan, number, drawn.seed, &self.control)?;
+            }
+        }
+        let (fitted, verdicts) = outcome.ok_or_else(|| Error::Internal("nothing was fitted".into()))?;
+        self.keep(fitted, &verdicts, (*parent, log, &cut), course)
+    }
+
+    /// Writes the ranker's row and what it has learnt, and deploys it where that is due.
+    fn keep(
+        &self,
+        mut fitted: Ranker,
+        verdicts: &[Verdict],
+        (parent, log, cut): (Option<i64>, &Log, &Cut),
+        course: Option<Course>,
+    ) -> Result<()> {
+        let taught = course.as_ref().map(|c| c.training.taught());
         fitted.encoder = taught.as_ref().map(|t| t.encoder.clone());
         let fresh = Fresh {
             ranker: &fitted,
             parent,
             options: serde_json::to_value(&self.options).unwrap_or_default(),
-            data: self.data(&log, &cut),
-            metrics: metrics(&verdicts),
+            data: self.data(log, cut),
+            metrics: metrics(verdicts),
         };
         let number = ranker::keep(self.catalog, fresh)?;
-        if let Some(taught) = &taught {
-            let least = refresh::min_shoppers(self.catalog)?;
-            let shoppers = log.shoppers_of_items();
-            let shared = |row: usize| shoppers.get(&table.ids[row]).copied().unwrap_or(0) >= least;
-            learned::keep(self.catalog, number, (&table, taught), shared, &self.control)?;
+        if let Some((course, taught)) = course.as_ref().zip(taught.as_ref()) {
+            let told = course.told(&log.shoppers_of_items(&log.baskets()));
+            learned::keep(self.catalog, number, (course.table, taught), |row| told[row], &self.control)?;
         }
         ranker::prune(self.catalog)?;
-        let better = plan::is_better(&verdicts);
         let due = match self.options.deploy {
-            Deploy::Better => better,
+            Deploy::Better => plan::is_better(verdicts),
             Deploy::Always => true,
             Deploy::Never => false,
         };
         if due {
             ranker::deploy(self.catalog, Some(number))?;
         }
-        for verdict in &verdicts {
+        for verdict in verdicts {
             pgrx::notice!("train of {}: {}", self.catalog.name, said(verdict));
         }
         let outcome = if due { "deployed" } else { "kept, not deployed" };
         pgrx::notice!("train of {}: ranker {number} is {outcome}", self.catalog.name);
-        Ok(rows)
+        Ok(())
     }
 
-    /// The items that the encoder learns: all, or those that most shoppers took where all do not fit.
-    fn table(&self, store: &PgStore) -> Result<Table> {
-        if self.options.sequence == 0 {
-            return Ok(Table::default());
-        }
-        let c = self.catalog;
-        let most = Self::memory() / 2 / Table::bytes(c.dimension as usize);
-        let sql = format!(
-            "SELECT c.id, c.embedding, left(i.{title}::text, 500) FROM {companion} c JOIN {items} i ON i.{key} {equal} c.key
-             LEFT JOIN {stats} s ON s.id = c.id ORDER BY COALESCE(s.shoppers, 0) DESC, c.id LIMIT $1",
-            title = ident(&c.title),
-            companion = c.companion,
-            items = c.name,
-            key = ident(&c.key),
-            equal = c.key_equal,
-            stats = c.stats,
-        );
-        let halfvec = vector::types()?.halfvec;
-        let mut items = Vec::new();
-        spi::stream(&sql, &[Arg::of(most as i64)], 1024, |rows| {
-            for row in rows {
-                row.check(2, halfvec)?;
-                // SAFETY: the column is a halfvec.
-                let vector = row.datum(2).map(|d| unsafe { vector::read_halfvec(d) }).unwrap_or_default();
-                items.push((row.need(1)?, vector, row.get::<String>(3).unwrap_or_default()));
-            }
-            self.control.check()
-        })?;
-        if items.len() >= most {
-            pgrx::notice!(
-                "the encoder learns the {most} items that most shoppers took, to stay within persona.maintenance_memory; others go by their text"
-            );
-        }
-        items.sort_unstable_by_key(|(id, ..)| *id);
-        Ok(Table::new(items, &store.whole()?.mean))
-    }
-
-    /// Trains the shopper encoder on what lies before the first sample; a NOTICE and a row for each pass.
-    fn encode<'t>(
-        &self,
-        log: &Log,
-        table: &'t Table,
-        trained: Option<&Ranker>,
-        rows: &mut Vec<Row>,
-    ) -> Result<Option<Course<'t>>> {
-        if table.is_empty() {
-            return Ok(None);
-        }
-        let settings = encoder::Settings { history: history_limit(), ..encoder::Settings::default() };
-        let seed = u64::from(self.options.seed);
-        let parent = trained.filter(|_| !self.options.anew);
-        let before = parent.and_then(|r| Some((r.number, r.encoder.clone()?))).filter(|(_, e)| e.text == table.text);
-        let goes_on = before.is_some();
-        let mut training = match before {
-            // What was learnt goes on, more gently.
-            Some((number, encoder)) => {
-                encoder::Training::from(table, settings, encoder, &learned::all(self.catalog, number)?, seed)
-            }
-            None => encoder::Training::new(table, settings, log, seed),
-        };
-        let first = plan::first(log);
-        let baskets: Vec<Basket> = log.baskets().into_iter().filter(|b| b.at < first).collect();
-        let passes = if goes_on { self.options.sequence.div_ceil(2) } else { self.options.sequence };
-        let most = if goes_on { 0.3 } else { 1.0 };
-        for pass in 0..passes {
-            let started = Instant::now();
-            let rate = |n: usize| most * (1.0 - n as f32 / passes as f32).max(0.02);
-            let loss = training.pass(log, &baskets, (rate(pass), rate(pass + 1)), &self.control)?;
-            let seconds = started.elapsed().as_secs_f64();
-            pgrx::notice!("train of {}: sequence {}: loss {loss:.4}, {seconds:.1} s", self.catalog.name, pass + 1);
-            rows.push(Row {
-                stage: "sequence",
-                epoch: pass as i32 + 1,
-                loss: f64::from(loss),
-                pointwise: None,
-                search: None,
-                recommend: None,
-                seconds,
-            });
-        }
-        Ok(Some(Course { table, training }))
-    }
-
-    /// Draws the lists.
-    fn cut(
-        &self,
-        log: &Log,
-        store: &PgStore,
-        texts: &ShopTexts,
-        trained: Option<&Ranker>,
-        course: Option<&mut Course>,
-    ) -> Result<Cut> {
-        let count = "SELECT pg_catalog.count(*) FROM ";
-        let items: i64 =
-            spi::first(Mode::Write, &format!("{count}{}", self.catalog.companion), &[], |row| row.need(1))?
-                .unwrap_or(0);
-        let mean = store.whole()?.mean;
-        // A basket makes a list for each head; half of the memory is for them.
-        let fits = Self::memory() / 2 / (2 * (OTHERS + 8) * Lists::EACH);
-        let samples = self.options.samples.min(fits.max(100));
-        if samples < self.options.samples {
-            pgrx::notice!("{samples} samples of {} fit into persona.maintenance_memory", self.options.samples);
-        }
-        let most = (Self::memory() / 192).max(1000);
-        let min_shoppers = refresh::min_shoppers(self.catalog)?;
-        // What is to beat: the ranker that ranks now, as its own encoder reads the history, or the fixed weights.
-        let trained = trained.map(|r| Ok::<_, Error>((r, learned::all(self.catalog, r.number)?))).transpose()?;
-        let before = |known: &Known, item: &Item, head: Head, before: (&[Event], &Moment)| match &trained {
-            None => {
-                let room = (head == Head::Answer).then(|| weights::room(known.words.terms.len(), None));
-                fixed::parts(known, item, &fixed::gates(room, |_| 1.0)).score()
-            }
-            Some((ranker, own)) => incumbent(ranker, own, known, item, head, before),
-        };
-        let shop = Shop {
-            log,
-            store,
-            texts,
-            items: items as f64,
-            mean: &mean,
-            pairs: together::Settings { most, min_shoppers, ..weights::PAIRS },
-            before: &before,
-        };
-        let drawn = Drawn { samples, others: OTHERS, history: history_limit(), seed: u64::from(self.options.seed) };
-        let cut = plan::cut(&shop, course, drawn, &self.control)?;
+    /// Says what there is to learn from, or that it is too little.
+    fn told(&self, cut: &Cut) -> Result<()> {
         if cut.train.lists.is_empty() || cut.validation.lists.is_empty() {
             let found = format!("{} lists of candidates with something taken", cut.train.lists.len());
             return Err(Error::TooLittle { relation: self.catalog.name.clone(), found });
         }
-        Ok(cut)
+        pgrx::notice!(
+            "train of {}: {} lists of candidates, {:.1} s so far; propensities {}",
+            self.catalog.name,
+            cut.train.lists.len() + cut.validation.lists.len(),
+            self.started.elapsed().as_secs_f64(),
+            if cut.propensity.is_known() { "by position from the log" } else { "are not known, every weight is 1" }
+        );
+        Ok(())
+    }
+
+    /// How lists are drawn.
+    fn drawn(&self, table: &Table) -> Drawn {
+        // A basket makes a list for each head; what the encoder leaves of the memory is for them, and those to stop by.
+        let left = Self::memory() - (table.len() * Table::bytes(table.text)).min(Self::memory() / 2);
+        let fits = left * 2 / 3 / (2 * (OTHERS + 8) * Lists::EACH);
+        let samples = self.options.samples.min(fits.max(100));
+        if samples < self.options.samples {
+            pgrx::notice!("{samples} samples of {} fit into persona.maintenance_memory", self.options.samples);
+        }
+        Drawn { samples, others: OTHERS, history: history_limit(), seed: u64::from(self.options.seed) }
+    }
+
+    /// How many items the catalog has.
+    fn items(&self) -> Result<f64> {
+        let sql = format!("SELECT pg_catalog.count(*) FROM {}", self.catalog.companion);
+        Ok(spi::first(Mode::Read, &sql, &[], |row| row.need::<i64>(1))?.unwrap_or(0) as f64)
     }
 
     /// Fits the networks; a NOTICE and a row for each epoch.
@@ -330,6 +290,15 @@ impl<'a> Training<'a> {
         let mut last = Instant::now();
         let settings = train::Settings { epochs: self.options.epochs, ..train::Settings::default() };
         let mut tell = |epoch: &train::Epoch| {
+            if epoch.epoch == 0 {
+                pgrx::notice!(
+                    "train of {}: before it learns: validation NDCG@10 search {:.4}, recommend {:.4}",
+                    self.catalog.name,
+                    epoch.ndcg[0],
+                    epoch.ndcg[1]
+                );
+                return;
+            }
             let known = |n: f64| n.is_finite().then_some(n);
             let row = Row {
                 stage: "ranker",
@@ -357,8 +326,9 @@ impl<'a> Training<'a> {
         Ok(fitted)
     }
 
-    /// The behaviour, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
-    fn log(&self) -> Result<Log> {
+    /// The behaviour up to a moment, as the catalog's owner sees it; a sample of the shoppers where all do not fit.
+    fn log(&self, until: f64) -> Result<Log> {
+        let _owner = Acting::as_owner(self.catalog.owner());
         let wanted = log::Rows { no_item: true, ..log::Rows::default() };
         let Some(events) = log::sql(self.catalog, wanted)? else {
             let found = "no behaviour table".to_owned();
@@ -382,6 +352,7 @@ impl<'a> Training<'a> {
             }
             self.control.check()
         })?;
+        reader.keep_until(until);
         reader.cleaned.sampled = (total as u64).saturating_sub(reader.cleaned.read);
         reader.log(refresh::min_shoppers(self.catalog)?)
     }
@@ -390,14 +361,14 @@ impl<'a> Training<'a> {
     fn data(&self, log: &Log, cut: &Cut) -> Value {
         let times = || log.events.iter().map(|e| e.at);
         let moment = |at: f64| {
-            let sql = "SELECT to_timestamp($1)::text";
+            // In UTC, whatever the session's settings are.
+            let sql = r#"SELECT to_char(to_timestamp($1) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
             spi::first(Mode::Write, sql, &[Arg::of(at)], |row| row.need::<String>(1)).ok().flatten()
         };
         let c = log.cleaned;
         json!({
             "from": moment(times().fold(f64::INFINITY, f64::min)),
             "to": moment(times().fold(f64::NEG_INFINITY, f64::max)),
-            "samples_from": moment(plan::first(log)),
             "rows": log.events.len(),
             "shoppers": log.shoppers().len(),
             "read": c.read,
@@ -405,25 +376,18 @@ impl<'a> Training<'a> {
             "duplicates": c.duplicates,
             "robots": c.robots,
             "left_out": c.sampled,
-            "lists": {"train": cut.train.lists.len(), "validation": cut.validation.lists.len(), "test": cut.test.lists.len()},
-            "propensities": if cut.looked.is_empty() { Value::from("not known: every weight is 1") } else { json!(cut.looked) },
+            "lists": {"train": cut.train.lists.len(), "validation": cut.validation.lists.len()},
+            "propensities": if cut.propensity.is_known() { json!(cut.propensity.looked()) } else { Value::from("not known: every weight is 1") },
         })
     }
 }
 
-/// The score of the ranker that ranks now.
-fn incumbent(
-    ranker: &Ranker,
-    own: &HashMap<i64, Own>,
-    known: &Known,
-    item: &Item,
-    head: Head,
-    (history, moment): (&[Event], &Moment),
-) -> f32 {
-    let read = |e: &Encoder| e.read(&sequence::steps(history, known.at), |id| own.get(&id).cloned(), moment);
-    let reading = ranker.encoder.as_ref().map(read).unwrap_or_default();
-    let item = Item { own: own.get(&item.id).cloned().map(Box::new), ..item.clone() };
-    Trained::open(Arc::new(ranker.clone()), known, head, reading, |_| 1.0).parts(known, &item).score()
+/// What was known before a slice, in SQL.
+fn split(known: Known) -> Split {
+    match known {
+        Known::Before(at) => Split::Time(format!("to_timestamp({at:?})")),
+        Known::LastVisit => Split::LastVisit,
+    }
 }
 
 fn history_limit() -> usize {

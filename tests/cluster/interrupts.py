@@ -17,6 +17,7 @@ LONG = {
     "search": "SELECT count(*) FROM generate_series(1, 100000) n, LATERAL persona.search(NULL::products, 'warm shoes ' || n, k => 5)",
     "score": "SELECT count(persona.score(p, 'warm shoes ' || n)) FROM generate_series(1, 1000) n, products p",
     "refresh": "SELECT * FROM persona.refresh('products')",
+    "train": "SELECT * FROM persona.train('products', '{\"anew\": true}')",
     "fine_tune": """SELECT * FROM persona.fine_tune('embed', 'products', '{"name": "never", "epochs": 100, "adopt": "always"}')""",
     "bulk": "SELECT persona.embed(array_agg(title || n)) FROM products, generate_series(1, 20) n",
 }
@@ -50,7 +51,7 @@ def seconds_to_cancel(case: Case, connection, sql: str, after: float) -> float:
 
 @outcome
 def a_cancel_takes_effect_within_100_ms(case: Case) -> None:
-    """Cancel of embed, search, score, refresh and fine_tune at random moments: 57014, and the p99 of the time is within 100 ms of pg_sleep's in the same run."""
+    """Cancel of embed, search, score, refresh, train and fine_tune at random moments: 57014, and the p99 of the time is within 100 ms of pg_sleep's in the same run."""
     case.do("UPDATE products SET title = title || ' 2025'")
     dice = random.Random(7)
     taken = {name: [] for name in (*LONG, "pg_sleep")}
@@ -66,7 +67,7 @@ def a_cancel_takes_effect_within_100_ms(case: Case) -> None:
 
 @outcome
 def a_statement_timeout_ends_each_call(case: Case) -> None:
-    """statement_timeout ends embed, search, score, refresh and fine_tune with 57014, soon after its time, and the session goes on."""
+    """statement_timeout ends embed, search, score, refresh, train and fine_tune with 57014, soon after its time, and the session goes on."""
     case.do("UPDATE products SET title = title || ' 2025'")
     with case.connect() as connection:
         for name, sql in LONG.items():

@@ -241,6 +241,7 @@ impl Store for Shop {
             words: self.score(*id, words),
             vector: Some(self.product(*id).vector.clone()),
             popularity: self.popularity.get(id).copied().unwrap_or_default(),
+            shoppers: self.events.values().filter(|events| events.iter().any(|e| e.item == *id)).count() as f64,
             ..Item::default()
         };
         Ok(items.iter().map(item).collect())

@@ -99,16 +99,47 @@ fn the_next_item_is_learnt_and_the_seed_decides_every_number() {
         training.taught()
     };
     let taught = run();
-    let teacher = Teacher { table: &table, taught: &taught };
+    let teacher = Teacher { table: &table, taught: &taught, told: vec![true; table.len()] };
     let mut hits = 0;
     for basket in baskets.iter().filter(|b| b.rows.start - b.shopper.start == 4) {
         let next = log.events[basket.rows.start].item;
-        hits += usize::from(
-            teacher.nearest(&basket.history(&log, 10), &log.moment_of(&log.events[basket.rows.start]), 1) == [next],
-        );
+        let moment = log.moment_of(&log.events[basket.rows.start]);
+        hits += usize::from(teacher.nearest(&basket.history(&log, 10), log.asked(basket.at), &moment, 1) == [next]);
     }
     assert!(hits > 200, "{hits} of 300");
     assert_eq!(run(), taught);
+}
+
+#[test]
+fn a_training_goes_on_from_its_bytes_as_if_it_had_never_stopped() {
+    let (table, log) = shop();
+    let baskets = log.baskets();
+    let settings = Settings { batch: 128, drawn: 20, ..Settings::default() };
+    let mut whole = Training::new(&table, settings, &log, 5);
+    let mut first = Training::new(&table, settings, &log, 5);
+    first.pass(&log, &baskets, (1.0, 0.6), &Free).unwrap();
+    whole.pass(&log, &baskets, (1.0, 0.6), &Free).unwrap();
+    let bytes = first.to_bytes();
+    let mut second = Training::read(&table, settings, &bytes).unwrap().unwrap();
+    second.pass(&log, &baskets, (0.6, 0.3), &Free).unwrap();
+    whole.pass(&log, &baskets, (0.6, 0.3), &Free).unwrap();
+    assert_eq!(second.taught(), whole.taught());
+    assert_eq!(second.to_bytes(), whole.to_bytes());
+    for cut in [0, 3, 40, bytes.len() - 1] {
+        assert!(Training::read(&table, settings, &bytes[..cut]).is_err());
+    }
+    // An item that is gone and one that is new.
+    let others = table.ids[1..].iter().enumerate().map(|(n, id)| {
+        (
+            *id + i64::from(n == 38) * 100,
+            table.vectors[(n + 1) * table.text..(n + 2) * table.text].to_vec(),
+            String::new(),
+        )
+    });
+    let other = Table::new(others.collect(), &[0.0; 8]);
+    let moved = Training::read(&other, settings, &bytes).unwrap().unwrap();
+    assert_eq!(moved.own.bias[..38], first.own.bias[1..39]);
+    assert_eq!(moved.own.bias[38], 0.0);
 }
 
 #[test]

@@ -53,7 +53,19 @@ pub fn forget(
             if let Some(baskets) = &catalog.baskets {
                 lines.push(again(baskets, refresh.step("baskets", Refresh::baskets)?));
             }
+            if let Some(segments) = &catalog.segments {
+                lines.push(again(segments, refresh.step("segments", Refresh::segments)?));
+            }
+            if let Some(queries) = &catalog.queries {
+                lines.push(again(queries, refresh.step("queries", Refresh::queries)?));
+            }
+            if let Some(lexicon) = &catalog.lexicon {
+                lines.push(again(lexicon, refresh.step("lexicon", Refresh::lexicon)?));
+            }
             lines.extend(rankers(&catalog, first)?);
+            // A training that persona.work is at begins anew.
+            let _owner = Acting::as_owner(identity::extension_owner()?);
+            spi::run("DELETE FROM persona.tuning WHERE task = 'train' AND source = $1", &[Arg::of(items)])?;
         }
         Ok(lines)
     });

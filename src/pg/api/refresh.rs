@@ -4,6 +4,7 @@ use super::super::activity::Shown;
 use super::super::error::door;
 use super::super::json::JsonB;
 use super::super::refresh::{Options, Refresh, Step};
+use super::super::training::{self, Training};
 use super::super::{catalog, identity, steps};
 use super::catalog::complete;
 use crate::catalog::options::from_object;
@@ -63,11 +64,16 @@ fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i3
             let _shown = Shown::new(task, source);
             return Ok(super::tune::work(source, options)?.then_some(step + 1));
         }
+        if task == "train" {
+            let catalog = super::train::catalog(source)?;
+            let _shown = Shown::new(task, source);
+            return Ok(Training::new(&catalog, training::Options::read(&options.0)?)?.step()?.then_some(step + 1));
+        }
         if task != "refresh" {
             return Err(Error::InvalidValue {
                 place: "argument".into(),
                 key: "task".into(),
-                reason: "known tasks: refresh, fine_tune".into(),
+                reason: "known tasks: refresh, train, fine_tune".into(),
             });
         }
         let batch = read(&options)?.batch;

@@ -1,11 +1,21 @@
 //! `persona.train`: a ranker from the behaviour tables.
 
 use super::super::activity::Shown;
+use super::super::catalog::{self, Catalog};
 use super::super::error::door;
+use super::super::identity;
 use super::super::json::JsonB;
 use super::super::training::{Options, Row, Training};
-use super::super::{catalog, identity};
+use crate::error::Result;
 use pgrx::prelude::*;
+use std::rc::Rc;
+
+/// The catalog to train, whole, of a caller who may.
+pub fn catalog(items: pg_sys::Oid) -> Result<Rc<Catalog>> {
+    let catalog = super::catalog::complete(catalog::need(items)?)?;
+    identity::need_owner(catalog.owner(), &catalog.name)?;
+    Ok(catalog)
+}
 
 /// Trains in one transaction: a row for each epoch, the ranker as the last of them has it.
 #[pg_extern(name = "_train", volatile)]
@@ -27,8 +37,7 @@ pub fn train(
 > {
     let rows = door(|| {
         let options = Options::read(&options.0)?;
-        let catalog = super::catalog::complete(catalog::need(items)?)?;
-        identity::need_owner(catalog.owner(), &catalog.name)?;
+        let catalog = catalog(items)?;
         let _shown = Shown::new("train", items);
         Training::new(&catalog, options)?.run()
     });

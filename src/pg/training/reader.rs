@@ -71,6 +71,11 @@ impl Reader {
         Ok(())
     }
 
+    /// Forgets rows after a moment: a training that goes on learns from what was there when it began.
+    pub fn keep_until(&mut self, until: f64) {
+        self.events.retain(|event| event.at <= until);
+    }
+
     /// The number of a row's context: its values, of which at most some thousands are told apart.
     fn context(&mut self, context: Option<pgrx::JsonB>) -> u32 {
         const MOST: usize = 20_000;
