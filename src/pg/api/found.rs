@@ -21,7 +21,6 @@ use crate::store::Scope;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, FromDatum};
 use serde_json::{Map, Value};
-use std::sync::Arc;
 
 /// The context of a call, as the caller passes it.
 #[derive(Default)]
