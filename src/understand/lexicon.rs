@@ -154,7 +154,8 @@ impl Lexicon {
             Some(head.to_vec())
         };
         let [words, values, entries, pairs, queries, intent] = header.sections;
-        let map = |bytes: Bytes| Map::new(bytes).ok();
+        // A checksum of its own: a map whose states were altered would be walked astray.
+        let map = |bytes: Bytes| Map::new(bytes).ok().filter(|map| map.as_fst().verify().is_ok());
         Some(Lexicon {
             words: map(take(words)?)?,
             values: map(take(values)?)?,

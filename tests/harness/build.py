@@ -96,23 +96,27 @@ def cargo(*arguments: str, pg_config: Path | None = None, **options) -> subproce
     return subprocess.run(["cargo", *arguments], cwd=place.CHECKOUT, env=environment(pg_config), **options)
 
 
+def cargo_tool(name: str, version: str) -> str:
+    """A program of crates.io in a pinned version, compiled into the cache (some minutes, once)."""
+    def make(part: Path) -> None:
+        place.say(f"compiling {name} {version} (some minutes, once)")
+        done = subprocess.run(["cargo", "install", name, "--version", version, "--locked", "--quiet",
+                               "--root", str(part), "--target-dir", str(part / "target")])
+        shutil.rmtree(part / "target", ignore_errors=True)
+        if done.returncode != 0:
+            raise place.Failure(f"cargo install {name} --version {version} --locked failed")
+
+    return str(place.once(place.cache() / f"{name}-{version}", make) / "bin" / name)
+
+
 def cargo_pgrx() -> str:
-    """The cargo-pgrx of the pinned version: the caller's own, or one compiled into the cache (some minutes, once)."""
+    """The cargo-pgrx of the pinned version: the caller's own, or the cache's."""
     own = shutil.which("cargo-pgrx")
     if own:
         told = subprocess.run([own, "pgrx", "--version"], capture_output=True, text=True).stdout
         if told.split()[-1:] == [CARGO_PGRX]:
             return own
-
-    def make(part: Path) -> None:
-        place.say(f"compiling cargo-pgrx {CARGO_PGRX} (about five minutes, once)")
-        done = subprocess.run(["cargo", "install", "cargo-pgrx", "--version", CARGO_PGRX, "--locked", "--quiet",
-                               "--root", str(part), "--target-dir", str(part / "target")])
-        shutil.rmtree(part / "target", ignore_errors=True)
-        if done.returncode != 0:
-            raise place.Failure(f"cargo install cargo-pgrx --version {CARGO_PGRX} --locked failed")
-
-    return str(place.once(place.cache() / f"cargo-pgrx-{CARGO_PGRX}", make) / "bin" / "cargo-pgrx")
+    return cargo_tool("cargo-pgrx", CARGO_PGRX)
 
 
 def major(pg_config: Path) -> int:
