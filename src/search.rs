@@ -163,7 +163,8 @@ impl Question {
         fixed::popularity(&self.whole, item)
     }
 
-    /// The same question ranked by a ranker, whose gates this call opens.
+    /// The same question ranked by a ranker, whose gates this call opens. What a ranker learns it learns of shoppers with a
+    /// past: for somebody unknown the fixed weights stay, unless the call names the ranker.
     ///
     /// `context` holds the caller's values of context columns.
     pub fn rank_by(
@@ -173,6 +174,9 @@ impl Question {
         request: &Request,
         context: &[(String, String)],
     ) -> Result<Question> {
+        if self.shopper.is_unknown() && request.options.ranker.is_none() {
+            return Ok(self);
+        }
         let asked = request.query.is_some_and(|q| !q.trim().is_empty());
         let moment = self.moment(request);
         let reading = match &ranker.encoder {

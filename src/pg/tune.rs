@@ -139,6 +139,11 @@ impl Wanted {
         let base_hash = session::bundle(&base, Precision::F32)?.info().hash.clone();
         let bytes = adapter.to_bytes()?;
         let caller = adapter::caller()?;
+        // Which rows it has seen: what is forgotten there, it may still know.
+        let mut metrics = verdict.metrics.clone();
+        if let Some(map) = metrics.as_object_mut() {
+            map.insert("source".into(), Source::of(self.source)?.name.into());
+        }
         let _owner = Acting::as_owner(identity::extension_owner()?);
         let sql = "INSERT INTO persona.adapter (name, owner, task, method, base, base_hash, hash, adopted, reason, labels, options,
                 metrics, seed, bytes, weights)
@@ -155,7 +160,7 @@ impl Wanted {
             Arg::of(verdict.reason.clone()),
             Arg::of(adapter.labels.clone()),
             Arg::of(JsonB(self.raw.clone())),
-            Arg::of(JsonB(verdict.metrics.clone())),
+            Arg::of(JsonB(metrics)),
             Arg::of(self.options.seed as i64),
             Arg::of(bytes.len() as i64),
             Arg::of(bytes),

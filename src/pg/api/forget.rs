@@ -63,6 +63,7 @@ pub fn forget(
                 lines.push(again(lexicon, refresh.step("lexicon", Refresh::lexicon)?));
             }
             lines.extend(rankers(&catalog, first)?);
+            lines.extend(adapters(&catalog, first)?);
             // A training that persona.work is at begins anew.
             let _owner = Acting::as_owner(identity::extension_owner()?);
             spi::run("DELETE FROM persona.tuning WHERE task = 'train' AND source = $1", &[Arg::of(items)])?;
@@ -103,5 +104,22 @@ fn rankers(catalog: &Catalog, first: Option<f64>) -> Result<Vec<Line>> {
             "ranker {number}{rank} has learnt from the rows among all others: train anew from nothing to unlearn them"
         );
         Ok(Line { relation: "persona.ranker".into(), rows: 1, note })
+    })
+}
+
+/// The adapters that were made from the items, whose queries they may have learnt, or from a behaviour table, since the
+/// shopper's first row.
+fn adapters(catalog: &Catalog, first: Option<f64>) -> Result<Vec<Line>> {
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    let sources = std::iter::once(&catalog.name).chain(catalog.events.iter().map(|e| &e.name)).cloned();
+    let sql = "SELECT a.name FROM persona.adapter a
+        WHERE a.metrics->>'source' = ANY ($1) AND date_part('epoch', a.created) >= $2 ORDER BY a.name";
+    let args = [Arg::of(sources.collect::<Vec<String>>()), Arg::of(first)];
+    spi::query(Mode::Write, sql, &args, |row| {
+        let note = format!(
+            "adapter \"{}\" may have learnt from the rows: fine-tune anew to unlearn them",
+            row.need::<String>(1)?
+        );
+        Ok(Line { relation: "persona.adapter".into(), rows: 1, note })
     })
 }
