@@ -10,8 +10,11 @@ use pg_persona::understand::suggest::{Taste, suggest};
 use pg_persona::understand::{Lexicon, Settings, normalize, read};
 use std::sync::OnceLock;
 
+/// What is done with the bytes.
+pub type Target = fn(&[u8]);
+
 /// A target by its name, which is that of its folder in `corpus`.
-pub const ALL: [(&str, fn(&[u8])); 4] = [("filter", filter), ("options", options), ("query", query), ("bytes", bytes)];
+pub const ALL: [(&str, Target); 4] = [("filter", filter), ("options", options), ("query", query), ("bytes", bytes)];
 
 /// The argument `filter`, and the row of a rule, which holds one.
 pub fn filter(data: &[u8]) {
@@ -47,7 +50,11 @@ pub fn query(data: &[u8]) {
 /// Bytes that were kept in a table, where somebody may have altered them.
 pub fn bytes(data: &[u8]) {
     if let Some(lexicon) = Lexicon::read(data) {
-        read(&lexicon, "wireless hp printr under 100", &Settings { correct: true, floor: 1, language: "en", keep: &[] });
+        read(
+            &lexicon,
+            "wireless hp printr under 100",
+            &Settings { correct: true, floor: 1, language: "en", keep: &[] },
+        );
     }
     let _ = Adapter::read(data);
 }
@@ -65,7 +72,8 @@ pub fn packed() -> Vec<u8> {
     let places: Vec<u16> =
         columns.iter().filter_map(|(name, role)| builder.column(Column::new(name, None, *role, false))).collect();
     for n in 0..60 {
-        let (brand, thing, color) = (["HP", "Canon", "Corvo"][n % 3], ["printer", "phone case"][n % 2], ["red", "black"][n / 2 % 2]);
+        let (brand, thing, color) =
+            (["HP", "Canon", "Corvo"][n % 3], ["printer", "phone case"][n % 2], ["red", "black"][n / 2 % 2]);
         let title = format!("{brand} wireless {color} {thing} X{n}00 17\"");
         let values = places.iter().copied().zip([brand, thing, color].map(str::to_owned)).collect();
         builder.add(&Fields { title, values, ..Fields::default() });
