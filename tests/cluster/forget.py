@@ -31,7 +31,7 @@ def a_forgotten_shopper_leaves_no_trace(case: Case) -> None:
         assert one(connection, "SELECT count(*) FROM persona.suggest('products', 'zanz', user_id => %s::bigint)", SHOPPER) == 1
         assert found(connection, user=SHOPPER) != found(connection, user=SHOPPER + 1)
         told = dict(connection.execute("SELECT relation, rows FROM persona.forget('products', %s)", (str(SHOPPER),)).fetchall())
-        assert told["public.events"] == 6, told
+        assert [rows for relation, rows in told.items() if relation.endswith("events")] == [6], told
         assert traces(connection) == []
         assert one(connection, "SELECT count(*) FROM persona.suggest('products', 'zanz', user_id => %s::bigint)", SHOPPER) == 0
         assert one(connection, "SELECT persona.understand('products', 'zanzibr hammock') ->> 'corrected'") == "zanzibr hammock"
