@@ -7,7 +7,7 @@
 
 use super::catalog::Catalog;
 use super::companion::literal;
-use super::identity::Acting;
+use super::identity::{Acting, Making};
 use super::refresh::Refresh;
 use super::spi::{self, Arg, Mode};
 use crate::error::Result;
@@ -55,7 +55,7 @@ pub struct HeldOut {
 
 impl HeldOut {
     /// Counts anew. Called as the caller, who owns the temporary tables and lends them to the catalog's owner: under the
-    /// owner's restricted id none could be made.
+    /// owner's restricted id none could be made, but by a background worker.
     pub fn make(catalog: &Catalog, split: &Split) -> Result<HeldOut> {
         MADE.set(MADE.get() + 1);
         let mut held = catalog.clone();
@@ -69,10 +69,10 @@ impl HeldOut {
         let mut tables = Vec::new();
         let mut anew = |table: &mut String, name: &str| -> Result<()> {
             let made = format!("pg_temp.persona_known_{}_{name}", MADE.get());
-            spi::execute(&format!(
-                "CREATE TEMPORARY TABLE {} (LIKE {table} INCLUDING ALL)",
-                made.trim_start_matches("pg_temp.")
-            ))?;
+            let name = made.trim_start_matches("pg_temp.");
+            let making = Making::temporary();
+            spi::execute(&format!("CREATE TEMPORARY TABLE {name} (LIKE {table} INCLUDING ALL)"))?;
+            drop(making);
             spi::execute(&format!("GRANT ALL ON {made} TO {owner}"))?;
             tables.push(made.clone());
             *table = made;

@@ -102,6 +102,38 @@ impl Drop for Owner {
     }
 }
 
+/// While it lives, a background worker may make temporary tables as the user that it acts as. It is for a `CREATE TABLE` of
+/// our own alone: what runs a shop's code stays in the restricted operation.
+pub struct Making {
+    user: pg_sys::Oid,
+    context: i32,
+}
+
+impl Making {
+    /// Lifts the restriction in a background worker, whose session nobody else uses; elsewhere it changes nothing.
+    pub fn temporary() -> Making {
+        let mut user = pg_sys::InvalidOid;
+        let mut context = 0;
+        // SAFETY: plain backend calls on the main thread, and a plain global of the process.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            if !pg_sys::MyBgworkerEntry.is_null() {
+                pg_sys::SetUserIdAndSecContext(user, context & !(pg_sys::SECURITY_RESTRICTED_OPERATION as i32));
+            }
+        }
+        Making { user, context }
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: as above; an ERROR's abort restores it itself.
+            unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+        }
+    }
+}
+
 /// Whom persona's own tables belong to: the extension's owner.
 pub fn extension_owner() -> Result<pg_sys::Oid> {
     let sql = "SELECT extowner FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_persona'";

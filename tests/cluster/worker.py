@@ -381,7 +381,7 @@ def no_code_of_a_shop_gets_more_rights(case: Case) -> None:
 
 @outcome(own=True)
 def a_ranker_is_trained_when_the_catalog_says_so(case: Case) -> None:
-    """With the option train the worker trains a ranker once it is due, and deploys none; a schedule that is no interval, too short or with unknown options is refused, and without the option nothing is trained."""
+    """With the option train the worker trains a ranker once it is due, and with deploy never deploys none; a schedule that is no interval, too short or with unknown options is refused, and without the option nothing is trained."""
     create = """SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{type,color,material}',
         brand => 'brand', category => 'category', price => 'price', options => %s)"""
     with case.connect() as connection:
@@ -392,7 +392,7 @@ def a_ranker_is_trained_when_the_catalog_says_so(case: Case) -> None:
     with case.connect() as connection:
         until(lambda: settled(connection))
         assert one(connection, "SELECT count(*) FROM persona.rankers") == 0
-        connection.execute(create, ('{"text_search": "english", "train": {"every": "1 day", "options": {"samples": 300, "epochs": 1, "sequence": 0}}}',))
+        connection.execute(create, ('{"text_search": "english", "train": {"every": "1 day", "options": {"samples": 300, "epochs": 1, "sequence": 0, "deploy": "never"}}}',))
         until(lambda: one(connection, "SELECT count(*) FROM persona.rankers WHERE NOT deployed") == 1)
         until(lambda: one(connection, "SELECT count(*) FROM persona.worker_tasks WHERE task = 'train' AND done IS NOT NULL AND failures = 0") == 1)
         assert one(connection, "SELECT count(*) FROM persona.rankers") == 1
