@@ -307,6 +307,16 @@ fn load(relation: pg_sys::Oid) -> Result<Option<Catalog>> {
     .transpose()
 }
 
+/// Holds a catalog to the end of the transaction: whoever refreshes or trains it too is waited for.
+pub fn hold(catalog: &Catalog) -> Result<()> {
+    // The catalog's row, rather than a companion table: vacuum and analyze go on meanwhile. Not its key: a rule or a
+    // synonym that names the catalog can be written.
+    let _owner = Acting::as_owner(identity::extension_owner()?);
+    let sql = "SELECT 1 FROM persona.catalog WHERE items = $1 FOR NO KEY UPDATE";
+    spi::first(Mode::Write, sql, &[Arg::of(pg_sys::Oid::from(catalog.items))], |_| Ok(()))?;
+    Ok(())
+}
+
 /// The relation that a call names, which may not be NULL.
 pub fn given(items: Option<pg_sys::Oid>) -> Result<pg_sys::Oid> {
     items.ok_or_else(|| Error::InvalidValue {

@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::companion::{self, ident};
 use super::guc;
 use super::heldout::Split;
-use super::identity::{self, Acting};
+use super::identity::Acting;
 use super::interrupt::Backend;
 use super::log::{self, Rows};
 use super::spi::{self, Arg, Mode};
@@ -55,12 +55,7 @@ pub struct Refresh<'a> {
 impl<'a> Refresh<'a> {
     /// Starts; another refresh of the catalog is waited for.
     pub fn new(catalog: &'a Catalog) -> Result<Refresh<'a>> {
-        // The catalog's row, rather than a companion table: vacuum and analyze go on meanwhile.
-        let _owner = Acting::as_owner(identity::extension_owner()?);
-        let items = Arg::of(pg_sys::Oid::from(catalog.items));
-        // Not its key: a rule or a synonym that names the catalog can be written meanwhile.
-        let lock = "SELECT 1 FROM persona.catalog WHERE items = $1 FOR NO KEY UPDATE";
-        spi::first(Mode::Write, lock, &[items], |_| Ok(()))?;
+        super::catalog::hold(catalog)?;
         Ok(Refresh { catalog, control: Backend, split: None })
     }
 

@@ -10,7 +10,7 @@ use texts::ShopTexts;
 
 use super::catalog::Catalog;
 use super::heldout::{HeldOut, Seeing, Split};
-use super::identity::{self, Acting};
+use super::identity::Acting;
 use super::interrupt::Backend;
 use super::ranker::{self, Fresh};
 use super::spi::{self, Arg, Mode};
@@ -27,7 +27,6 @@ use crate::learn::sample::Lists;
 use crate::learn::table::Table;
 use crate::learn::train;
 use crate::rank::network::{HEADS, Head, Ranker};
-use pgrx::pg_sys;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -127,10 +126,7 @@ pub struct Training<'a> {
 impl<'a> Training<'a> {
     /// Starts; a refresh or another training of the catalog is waited for.
     pub fn new(catalog: &'a Catalog, options: Options) -> Result<Training<'a>> {
-        let _owner = Acting::as_owner(identity::extension_owner()?);
-        let items = Arg::of(pg_sys::Oid::from(catalog.items));
-        let lock = "SELECT 1 FROM persona.catalog WHERE items = $1 FOR NO KEY UPDATE";
-        spi::first(Mode::Write, lock, &[items], |_| Ok(()))?;
+        super::catalog::hold(catalog)?;
         Ok(Training { catalog, options, control: Backend, started: Instant::now() })
     }
 

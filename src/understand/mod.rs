@@ -199,10 +199,14 @@ impl Understanding {
         self.negations.iter().map(|n| self.phrase(&n.what)).collect()
     }
 
+    /// What was logged of the query, as it is corrected, if so many shoppers asked it.
+    fn asked(&self, lexicon: &Lexicon, floor: u32) -> Option<lexicon::Asked> {
+        lexicon.asked(&self.corrected()).filter(|asked| asked.shoppers >= floor.max(1))
+    }
+
     /// The category from behaviour, else from the words.
     fn guess(&self, lexicon: &Lexicon, floor: u32) -> Option<Category> {
-        let asked = lexicon.asked(&self.corrected()).filter(|a| a.shoppers >= floor.max(1));
-        if let Some(value) = asked.and_then(|a| lexicon.category(a.category)) {
+        if let Some(value) = self.asked(lexicon, floor).and_then(|a| lexicon.category(a.category)) {
             return Some(Category { value: value.to_owned(), from: "behaviour", confidence: 0.9 });
         }
         let named = self.entities.iter().filter(|e| e.kind == "category");
@@ -246,7 +250,7 @@ impl Understanding {
 
     /// The intent by the words, moved by what shoppers did after this query.
     pub fn set_intent(&mut self, lexicon: &Lexicon, floor: u32, intent: Option<Intent>) {
-        let asked = lexicon.asked(&self.corrected()).filter(|a| a.shoppers >= floor.max(1));
+        let asked = self.asked(lexicon, floor);
         self.behaviour = asked.map(|a| a.behaviour);
         self.intent = intent.map(|intent| asked.map_or(intent, |a| a.behaviour.moves(&intent, a.shoppers)));
     }

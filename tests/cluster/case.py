@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from dataclasses import dataclass
@@ -93,6 +94,21 @@ def until(what, seconds: float = 60):
             return answer
         time.sleep(0.005)
     raise AssertionError(f"did not come about within {seconds} s: {what.__doc__ or what}")
+
+
+@contextlib.contextmanager
+def standby_of(case: Case, settings: dict[str, str] | None = None):
+    """A hot standby of the case's server, made by pg_basebackup."""
+    primary = case.server
+    primary.restart({"wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on"})
+    with Server(primary.at, database=case.database, settings=settings) as standby:
+        standby.stop()
+        for entry in standby.data.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        primary.run(primary.at.bin / "pg_basebackup", "-D", standby.data, "-R", "-c", "fast", "-X", "stream", check=True, identity=True)
+        standby.configure({})
+        standby.start()
+        yield standby
 
 
 class Background(threading.Thread):

@@ -19,7 +19,7 @@ NUMBERS = [0, 1, -1, 5, 42, 240, 1000, 2**31 - 1, -2**31, 2**62]
 KEYS = ["title", "price", "brand", "color", "category", "id", "weights", "without", "taste", "k", "seed", "candidates", "sources", "offset", "diversity",
         "caps", "group_by", "blend", "explore", "calibration", "exclude_seen", "correct", "understand", "ranker", "basket", "at", "session", "segment",
         "device", "lt", "ge", "in", "not", "contains", "samples", "epochs", "split", "since", "shoppers", "variants", "name", "text", "label", "task",
-        "batch", "seconds", "sequence", "kinds", "propensity", "key", "text_search", "min_shoppers", "exclude", "intents", "tags", "deploy", "\u0000x"[1:]]
+        "batch", "seconds", "sequence", "kinds", "propensity", "key", "text_search", "min_shoppers", "exclude", "intents", "tags", "deploy", "x"]
 
 
 class Smith:

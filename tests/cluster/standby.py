@@ -1,10 +1,8 @@
 """A hot standby, and what the planner does with the functions."""
 
-import shutil
 
 import psycopg
-from case import Case, found, one, outcome, sqlstate, until
-from server import Server
+from case import Case, found, one, outcome, sqlstate, standby_of, until
 
 QUERIES = (("running shoes", None), ("running shoes", 1), ("warm and dry", 2), ("", 1), (None, 2))
 
@@ -17,14 +15,7 @@ def everything(connection) -> list:
 def a_standby_finds_the_same(case: Case) -> None:
     """A hot standby made by pg_basebackup returns the same results bit for bit and follows the primary; what writes is 25006; promoted, it refreshes."""
     primary = case.server
-    primary.restart({"wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on"})
-    with Server(primary.at, database=case.database) as standby:
-        standby.stop()
-        for entry in standby.data.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        primary.run(primary.at.bin / "pg_basebackup", "-D", standby.data, "-R", "-c", "fast", "-X", "stream", check=True, identity=True)
-        standby.configure({})
-        standby.start()
+    with standby_of(case) as standby:
         with case.connect() as writer, psycopg.connect(standby.dsn(), autocommit=True) as reader:
             def caught_up() -> bool:
                 """the standby has played all of the primary's log"""

@@ -2,14 +2,12 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
 
 import psycopg
-from case import Case, found, one, outcome, sqlstate, until
-from server import Server
+from case import Case, found, one, outcome, sqlstate, standby_of, until
 
 ON = {"persona.worker": "on", "persona.worker_interval": "1s"}
 WORKER, LAUNCHER = "pg_persona worker", "pg_persona launcher"
@@ -295,14 +293,7 @@ def off_is_off(case: Case) -> None:
 def a_standby_has_none(case: Case) -> None:
     """A hot standby has neither launcher nor worker; promoted, it has, and keeps its catalogs fresh."""
     primary = case.server
-    primary.restart({"wal_level": "replica", "max_wal_senders": "4", "hot_standby": "on"})
-    with Server(primary.at, database=case.database, settings=ON) as standby:
-        standby.stop()
-        for entry in standby.data.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        primary.run(primary.at.bin / "pg_basebackup", "-D", standby.data, "-R", "-c", "fast", "-X", "stream", check=True, identity=True)
-        standby.configure({})
-        standby.start()
+    with standby_of(case, ON) as standby:
         with psycopg.connect(standby.dsn(), autocommit=True) as connection:
             assert one(connection, "SELECT pg_is_in_recovery()") and one(connection, "SHOW persona.worker") == "on"
             assert found(connection)
