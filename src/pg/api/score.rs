@@ -9,6 +9,7 @@ use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::catalog::rule::{Rule, Surface};
+use crate::embed::Role;
 use crate::error::Result;
 use crate::parts::Dimension;
 use crate::search::{Question, Request};
@@ -62,7 +63,7 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let context = arguments.context.clone().map(JsonB);
     let context = Context::read(context.as_ref(), &catalog)?;
     let query = arguments.query.as_deref();
-    let encoder = session::encoder(&catalog.model)?;
+    let encoder = session::encoder(&catalog.model, Role::Query)?;
     let identity = session::identity(&encoder);
     let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
     let guarded = store.is_guarded();
