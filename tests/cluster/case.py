@@ -9,7 +9,6 @@ No test sleeps for luck: what must have happened is asked for until it has (`unt
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 import time
@@ -17,9 +16,10 @@ from dataclasses import dataclass
 
 import psycopg
 from server import Server
+from sizes import size
 
 TESTS: list = []
-LIMIT_SECONDS = int(os.environ.get("PERSONA_LIMIT_SECONDS", "180"))
+LIMIT_SECONDS = size("PERSONA_LIMIT_SECONDS")
 
 
 def outcome(function=None, *, own: bool = False, preload: bool = True):

@@ -1,16 +1,15 @@
 """Memory: what is used again and again does not grow, and what is too much is an error."""
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import place
 from case import Case, found, one, outcome, sqlstate
+from sizes import size
 
-# make soak says 1,000,000 and 1,000,000
-EMBEDS = int(os.environ.get("PERSONA_EMBEDS", "50000"))
-ERRORS = int(os.environ.get("PERSONA_ERRORS", "20000"))
+EMBEDS = size("PERSONA_EMBEDS")
+ERRORS = size("PERSONA_ERRORS")
 
 
 def resident(pid: int) -> float:

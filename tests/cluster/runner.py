@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "harness"))
 import place  # noqa: E402
 import wheel  # noqa: E402
 
-NOT_TESTS = {"runner", "case"}
+NOT_TESTS = {"runner", "case", "sizes"}
 TEMPLATE = "shop"
 
 
@@ -44,12 +44,17 @@ def say(test) -> str:
 
 def listed(tests: list) -> str:
     """README.md's text."""
+    from sizes import SIZES
+
     lines = ["# Cluster tests", "",
              "What one session can't see: preload, cancel, kill, restart, concurrent sessions, roles, dump and restore. "
              "`make test ONLY=cluster` runs", "them, `tests/cluster/runner.py NAME` some. This list is written by `runner.py --list`."]
     for file in dict.fromkeys(test.__module__ for test in tests):
         lines += ["", f"## {file}.py", "", "| test | outcome |", "| --- | --- |"]
         lines += [f"| {test.__name__} | {say(test)} |" for test in tests if test.__module__ == file]
+    lines += ["", "## Sizes", "", "Each on every version of Postgres that is tested; `make soak` does more of it, and the variable sets either.", "",
+              "| variable | make test | make soak | what |", "| --- | --- | --- | --- |"]
+    lines += [f"| {name} | {short:,} | {long:,} | {what} |" for name, (short, long, what) in SIZES.items()]
     return "\n".join(lines) + "\n"
 
 

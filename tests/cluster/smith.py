@@ -8,8 +8,9 @@ import time
 import psycopg
 from case import Case, one, outcome
 from psycopg import sql
+from sizes import size
 
-SECONDS = float(os.environ.get("PERSONA_SMITH_SECONDS", "120"))
+SECONDS = size("PERSONA_SMITH_SECONDS")
 SEED = int(os.environ.get("PERSONA_SMITH_SEED", "1"))
 
 WORDS = ["running shoes", "", " ", "the", "wireless hp printr under 100 -red", "a" * 5000, "\u0001\u007f", "ß☃𝔘ｗｉｄｅ", "红色连衣裙", "%s %d ''\"\\",
