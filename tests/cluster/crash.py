@@ -114,13 +114,13 @@ def rankers(connection) -> list:
 @outcome(own=True)
 def a_server_killed_in_training_keeps_its_ranker(case: Case) -> None:
     """kill -9 of every process of the server during a training, and during one that commits in steps: the ranker that ranked ranks on, bit for bit, every committed event is there, no half-made ranker is; the step that was committed is gone on with, and ends with the weights of a training that was never stopped."""
-    small = {"samples": 300, "epochs": 2, "sequence": 1}
+    small = {"samples": 100, "epochs": 1, "sequence": 1}
     train = "SELECT count(*) FROM persona.train('products', %s)"
     with case.connect() as connection:
         connection.execute(train, (json.dumps({**small, "deploy": "always"}),))
         before, story = found(connection, user=1), rankers(connection)
     long = json.dumps({"deploy": "always", "anew": True, "samples": 5000, "sequence": 20, "epochs": 50})
-    steps = json.dumps({**small, "sequence": 4, "anew": True, "deploy": "never"})
+    steps = json.dumps({**small, "sequence": 3, "anew": True, "deploy": "never"})
     shown = "SELECT count(*) FROM persona.activity WHERE task = 'train' AND step = %s"
     for sql, ready in ((f"SELECT * FROM persona.train('products', '{long}')", lambda: case.one(shown, "samples")),
                        (f"SELECT * FROM persona.train('products', '{long}')", lambda: case.one(shown, "sequence")),
@@ -155,7 +155,7 @@ def a_server_killed_in_a_deploy_ranks_by_one_ranker(case: Case) -> None:
         known[None] = found(connection, user=1)
         for seed in (1, 2):
             connection.execute("SELECT count(*) FROM persona.train('products', %s)", (json.dumps(
-                {"samples": 300, "epochs": 2, "sequence": 1, "seed": seed, "anew": True, "deploy": "always"}),))
+                {"samples": 100, "epochs": 1, "sequence": 0, "seed": seed, "anew": True, "deploy": "always"}),))
             known[one(connection, "SELECT ranker FROM persona.rankers WHERE deployed")] = found(connection, user=1)
         first, second = list(known)[1:]
         made = one(connection, "SELECT count(*) FROM persona.rankers")

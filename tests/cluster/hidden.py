@@ -37,7 +37,8 @@ def same(case: Case, here: str, there: str, asked: list[tuple], traces: tuple[st
                     connection.execute("SET enable_indexscan = off")
                 for statement, *values in asked:
                     mine, theirs = answer(one_side, statement, *values), answer(other, statement, *values)
-                    assert mine == theirs, (statement, values, mine, theirs)
+                    at = next((n for n, (a, b) in enumerate(zip(mine, theirs)) if a != b), min(len(mine), len(theirs)))
+                    assert mine == theirs, (statement, values, mine[max(0, at - 300):at + 100], theirs[max(0, at - 300):at + 100])
                     for trace in traces:
                         assert trace not in mine.lower() or any(trace in str(value).lower() for value in values), (statement, values, mine)
     finally:
@@ -51,14 +52,14 @@ def questions(words: list[str], dice: random.Random) -> list[tuple]:
         asked += [(FOUND, word), (COMPLETED, word), ("SELECT persona.understand('products', %s)", word),
                   ("SELECT array_agg(persona.score(p, %s, user_id => 1) ORDER BY id) FROM products p", word),
                   ("SELECT array_agg(d::text) FROM persona.diff('products', %s) d", word)]
-    hidden = dice.sample(range(1, 2000, 2), 3)
+    hidden = [*dice.sample(range(1, 2000, 2), 2), 9001]
     asked += [(f"SELECT array_agg(s::text ORDER BY position) FROM persona.{call} s",) for call in (
         "recommend(NULL::products, user_id => 1, k => 50)", "trending(NULL::products, k => 50)", "similar('products', '1')",
         "bought_together('products', '1')", *(f"similar('products', '{item}')" for item in hidden),
         *(f"bought_together('products', '{item}')" for item in hidden), "similar('products', '1234567')")]
     asked += [(f"SELECT persona.score(ROW({item}, 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 1, '2025-01-01')::products, 'x', user_id => 1)",) for item in (1, *hidden)]
     asked += [("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF) SELECT (item).id FROM persona.search(NULL::products, 'lamp', filter => '{\"id\": 1}')",),
-              ("SELECT count(*) FROM persona.search(NULL::products, '', filter => '{\"id\": {\"in\": [1, 3, 5]}}')",),
+              ("SELECT count(*) FROM persona.search(NULL::products, '', filter => '{\"id\": {\"in\": [1, 3, 9001]}}')",),
               ("SELECT array_agg(u::text) FROM persona.unanswered u",), ("SELECT array_agg(c::text) FROM persona.catalogs c",),
               ("SELECT array_agg(s) FROM persona.forget('products', '1') s",), ("SELECT count(*) FROM persona.evaluate('products')",)]
     return asked
@@ -71,8 +72,9 @@ def words_of_hidden_items_show_nowhere(case: Case) -> None:
 
     def change(words: str) -> str:
         first, second = words.split()
-        return (f"UPDATE products SET title = '{first} {second} ' || title, brand = '{first}', color = '{second}' WHERE id IN (1, 3, 5); "
-                "SELECT persona.refresh('products')")
+        # nobody has taken them: what all shoppers share of behaviour has none of their words
+        return (f"INSERT INTO products SELECT n, '{first} {second} ' || title, description, '{first}', category, type, style, '{second}', material, price, released "
+                "FROM products, unnest(ARRAY[9001, 9003, 9005]) n WHERE id = 1; SELECT persona.refresh('products')")
 
     words = ["zorbulon", "zorbuln", "zor", "wimplow", "wimplo", "wim", "quandix", "quandx", "brellin", "brelln", "running shoes", "zorbulon lamp",
              "quandix running shoes", "shoes by wimplow", "", "not zorbulon shoes"]
@@ -87,8 +89,8 @@ def hidden_events_show_nowhere(case: Case) -> None:
                 "kind": ("kind <> 'purchase'", "1", "'purchase'", "'open'"),
                 "shopper": ("user_id IS DISTINCT FROM 333", "333", "'cart'", "'open'")}
     for name, (policy, user, kind, session) in policies.items():
-        case.do(f"""ALTER TABLE events ENABLE ROW LEVEL SECURITY; DROP POLICY IF EXISTS some ON events;
-            CREATE POLICY some ON events FOR SELECT TO reader USING ({policy})""")
+        case.do(f"""ALTER TABLE events ENABLE ROW LEVEL SECURITY; DROP POLICY IF EXISTS shown ON events;
+            CREATE POLICY shown ON events FOR SELECT TO reader USING ({policy})""")
         items = dice.sample(range(1, 2000), 40)
         there = f"""INSERT INTO events (user_id, product_id, at, kind, query, session)
             SELECT {user}, i, timestamptz '2025-09-30 12:00+00' - i * interval '1 minute', {kind}, 'zorbulon ' || i, {session}

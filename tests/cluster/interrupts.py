@@ -98,7 +98,7 @@ def a_lock_timeout_ends_a_wait(case: Case) -> None:
     calls = {
         "embed": "SELECT persona.embed('rain', model => 'nobody')",
         "search": "SELECT count(*) FROM persona.search(NULL::products, 'shoes', user_id => 1)",
-        "score": "SELECT persona.score(p, 'shoes') FROM (SELECT (NULL::products).*) p",
+        "score": "SELECT persona.score(ROW(1, 'x', 'x', 'x', 'x', 'x', 'x', 'x', 'x', 1, '2025-01-01')::products, 'shoes', user_id => 1)",
         "refresh": LONG["refresh"], "train": LONG["train"], "fine_tune": LONG["fine_tune"],
         "create_catalog": "SELECT persona.create_catalog('products', title => 'title')",
         "drop_catalog": "SELECT persona.drop_catalog('products')",
