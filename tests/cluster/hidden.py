@@ -67,14 +67,15 @@ def questions(words: list[str], dice: random.Random) -> list[tuple]:
 
 @outcome
 def words_of_hidden_items_show_nowhere(case: Case) -> None:
-    """Two shops, refreshed, that differ only in the words of three hidden items: search, suggestions, spelling, what a query is understood to mean, scores, diff, neighbours, plans, errors and views are the same to the reader, bit for bit, and say none of the words."""
+    """Two shops, refreshed, that differ only in the words of three hidden items: search, suggestions, spelling, what a query is understood to mean, scores, diff, neighbours, plans, errors and views are the same to the reader, bit for bit (the mean of all items' vectors, which is shared, being equal), and say none of the words."""
     case.do("ALTER TABLE products ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON products FOR SELECT TO reader, shelf_reader USING (id % 2 = 0)")
 
     def change(words: str) -> str:
         first, second = words.split()
         # nobody has taken them: what all shoppers share of behaviour has none of their words
         return (f"INSERT INTO products SELECT n, '{first} {second} ' || title, description, '{first}', category, type, style, '{second}', material, price, released "
-                "FROM products, unnest(ARRAY[9001, 9003, 9005]) n WHERE id = 1; SELECT persona.refresh('products')")
+                "FROM products, unnest(ARRAY[9001, 9003, 9005]) n WHERE id = 1; SELECT persona.refresh('products'); "
+                "UPDATE products_persona_stats SET mean = NULL WHERE id = 0")
 
     words = ["zorbulon", "zorbuln", "zor", "wimplow", "wimplo", "wim", "quandix", "quandx", "brellin", "brelln", "running shoes", "zorbulon lamp",
              "quandix running shoes", "shoes by wimplow", "", "not zorbulon shoes"]

@@ -91,8 +91,9 @@ def a_callers_search_path_can_not_take_over(case: Case) -> None:
 def a_reader_can_not_point_at_files(case: Case) -> None:
     """A role that is no superuser may set none of the settings that name a folder, a library or a program's files, for itself, for a function or for a role; a bundle is named within the folder only; and export_adapter writes nothing."""
     case.do("GRANT CREATE ON SCHEMA public TO reader")
-    with case.connect(user="reader") as connection:
+    with case.connect() as connection:
         settings = {name: context for name, context in connection.execute("SELECT name, context FROM pg_settings WHERE name LIKE 'persona.%'")}
+    with case.connect(user="reader") as connection:
         may = {name for name, context in settings.items() if context == "user"}
         assert "persona.model_dir" in settings and may, settings
         # whoever adds a setting decides whether everybody may set it

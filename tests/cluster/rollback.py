@@ -36,6 +36,7 @@ def what_is_rolled_back_leaves_no_cache(case: Case) -> None:
     """create_catalog (altered, and made anew), add_events, drop_events, drop_catalog, train, deploy, fine_tune, drop_adapter, refresh and a DROP TABLE of the items, each rolled back, to a savepoint and as a transaction: meanwhile the session sees what it did, afterwards it finds, completes and understands what it did before, bit for bit, and so does another."""
     create = "SELECT persona.create_catalog('products', title => 'title'); SELECT persona.refresh('products')"
     with case.connect() as connection, case.connect() as other:
+        connection.execute("DELETE FROM products WHERE id > 300; SELECT persona.refresh('products')")
         connection.execute(LESSONS)
         train(connection, "never")
         connection.execute(tune("steady", "category"))
