@@ -22,11 +22,12 @@ TESTS: list = []
 LIMIT_SECONDS = size("PERSONA_LIMIT_SECONDS")
 
 
-def outcome(function=None, *, own: bool = False, preload: bool = True):
-    """Registers a test. `own`: a server of its own; `preload`: whether that server preloads."""
+def outcome(function=None, *, own: bool = False, preload: bool = True, once: bool = False):
+    """Registers a test. `own`: a server of its own; `preload`: whether that server preloads; `once`: long, and of code that is the
+    same for every version of Postgres, so `make test` runs it on the first."""
 
     def register(test):
-        test.own, test.preload = own or not preload, preload
+        test.own, test.preload, test.once = own or not preload, preload, once
         TESTS.append(test)
         return test
 

@@ -111,7 +111,7 @@ def rankers(connection) -> list:
     return connection.execute("SELECT ranker, deployed, checksum FROM persona.rankers ORDER BY 1").fetchall()
 
 
-@outcome(own=True)
+@outcome(own=True, once=True)
 def a_server_killed_in_training_keeps_its_ranker(case: Case) -> None:
     """kill -9 of every process of the server during a training, and during one that commits in steps: the ranker that ranked ranks on, bit for bit, every committed event is there, no half-made ranker is; the step that was committed is gone on with, and ends with the weights of a training that was never stopped."""
     small = {"samples": 100, "epochs": 1, "sequence": 1}
@@ -146,7 +146,7 @@ def a_server_killed_in_training_keeps_its_ranker(case: Case) -> None:
         assert one(connection, "SELECT count(DISTINCT checksum) || ' of ' || count(*) FROM persona.rankers WHERE ranker > %s", story[-1][0]) == "1 of 2"
 
 
-@outcome(own=True)
+@outcome(own=True, once=True)
 def a_server_killed_in_a_deploy_ranks_by_one_ranker(case: Case) -> None:
     """kill -9 of every process of the server while a deploy is open, right after its commit, and at random moments of a storm of deploys: after each start exactly the ranker of the last commit is deployed, and searches give what it gave before, bit for bit."""
     dice = random.Random(5)

@@ -97,7 +97,7 @@ def schema_and_data_apart_restore_the_same_results(case: Case) -> None:
         server.psql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', database="postgres")
 
 
-@outcome
+@outcome(once=True)
 def the_restored_graph_finds_what_the_exact_scan_finds(case: Case) -> None:
     """In a restored database, whose HNSW index was built anew, the dense source finds at least 98 % of the ten rows nearest to each of 100 titles, compared with the exact scan; and the exact scan finds what it found before the dump, bit for bit."""
     name = f"{case.database}_graph"

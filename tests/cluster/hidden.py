@@ -65,7 +65,7 @@ def questions(words: list[str], dice: random.Random) -> list[tuple]:
     return asked
 
 
-@outcome
+@outcome(once=True)
 def words_of_hidden_items_show_nowhere(case: Case) -> None:
     """Two shops, refreshed, that differ only in the words of three hidden items: search, suggestions, spelling, what a query is understood to mean, scores, diff, neighbours, plans, errors and views are the same to the reader, bit for bit (the mean of all items' vectors, which is shared, being equal), and say none of the words."""
     case.do("ALTER TABLE products ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON products FOR SELECT TO reader, shelf_reader USING (id % 2 = 0)")
@@ -82,7 +82,7 @@ def words_of_hidden_items_show_nowhere(case: Case) -> None:
     same(case, change("zorbulon quandix"), change("wimplow brellin"), questions(words, random.Random(8)), ("zorbulon", "wimplow", "quandix", "brellin"))
 
 
-@outcome
+@outcome(once=True)
 def hidden_events_show_nowhere(case: Case) -> None:
     """Two shops that differ only in events hidden from the reader, of the very shopper asked for and of others, by session, by kind and by shopper: what is read of behaviour while asking (history, context, suggestions, queries without an answer) is the same to the reader, bit for bit."""
     dice = random.Random(9)

@@ -87,7 +87,7 @@ def a_statement_timeout_ends_each_call(case: Case) -> None:
     case.do("UPDATE products SET title = title || ' 2025'")
     dice = random.Random(3)
     with case.connect() as connection:
-        slow = late(connection, "statement_timeout", {**LONG, "pg_sleep": SLEEP}, "57014", lambda: dice.randint(5, 150))
+        slow = late(connection, "statement_timeout", {**LONG, "pg_sleep": SLEEP}, "57014", lambda: dice.randint(5, 90))
         assert all(above <= 0.1 for above in slow.values()), slow
         assert len(found(connection, user=1)) == 20
 

@@ -103,7 +103,7 @@ def a_panic_is_an_error_of_one_statement(case: Case) -> None:
         assert one(other, "SELECT pg_postmaster_start_time()") == started
 
 
-@outcome
+@outcome(once=True)
 def a_panic_in_the_middle_leaves_nothing_behind(case: Case) -> None:
     """Every public function panics at its first statement, at its second and so on, caught at a savepoint: the user is who he was, locks and caches are as before, the next search in the same transaction finds the same, and without the panic each function does what it did."""
     with shop(case) as broken, broken.connect() as connection:

@@ -31,7 +31,7 @@ def everything(connection) -> list:
     return [found(connection), found(connection, user=1), found(connection, "", user=2), *(one(connection, sql) for sql in asked)]
 
 
-@outcome
+@outcome(once=True)
 def what_is_rolled_back_leaves_no_cache(case: Case) -> None:
     """create_catalog (altered, and made anew), add_events, drop_events, drop_catalog, train, deploy, fine_tune, drop_adapter, refresh and a DROP TABLE of the items, each rolled back, to a savepoint and as a transaction: meanwhile the session sees what it did, afterwards it finds, completes and understands what it did before, bit for bit, and so does another."""
     create = "SELECT persona.create_catalog('products', title => 'title'); SELECT persona.refresh('products')"
@@ -89,7 +89,7 @@ def what_is_rolled_back_leaves_no_cache(case: Case) -> None:
         assert {label for label, in connection.execute("SELECT label FROM persona.classify('rain jacket', 'brief')")} <= brands
 
 
-@outcome
+@outcome(once=True)
 def each_search_sees_one_ranker(case: Case) -> None:
     """Deploys, refreshes, changed items and new events side by side with searches: each search is bit for bit that by the ranker which its own snapshot says is deployed, whichever that is."""
     with case.connect() as connection:
@@ -176,7 +176,7 @@ def a_prepared_search_follows_the_ranker(case: Case) -> None:
         assert agree() == fixed
 
 
-@outcome
+@outcome(once=True)
 def altered_weights_are_refused(case: Case) -> None:
     """A byte of a deployed ranker's weights or of an adapter's that somebody changed in its table: search and classify are XX001 with the cure as hint in every session that reads them, and work again when that is taken."""
     with case.connect() as connection:

@@ -48,10 +48,11 @@ def listed(tests: list) -> str:
 
     lines = ["# Cluster tests", "",
              "What one session can't see: preload, cancel, kill, restart, concurrent sessions, roles, dump and restore. "
-             "`make test ONLY=cluster` runs", "them, `tests/cluster/runner.py NAME` some. This list is written by `runner.py --list`."]
+             "`make test ONLY=cluster` runs", "them, `tests/cluster/runner.py NAME` some. This list is written by `runner.py --list`.", "",
+             "¹ long, and of code that is the same for every version of Postgres: `make test` runs it on the first version only."]
     for file in dict.fromkeys(test.__module__ for test in tests):
         lines += ["", f"## {file}.py", "", "| test | outcome |", "| --- | --- |"]
-        lines += [f"| {test.__name__} | {say(test)} |" for test in tests if test.__module__ == file]
+        lines += [f"| {test.__name__}{' ¹' * test.once} | {say(test)} |" for test in tests if test.__module__ == file]
     lines += ["", "## Sizes", "", "Each on every version of Postgres that is tested; `make soak` does more of it, and the variable sets either.", "",
               "| variable | make test | make soak | what |", "| --- | --- | --- | --- |"]
     lines += [f"| {name} | {short:,} | {long:,} | {what} |" for name, (short, long, what) in SIZES.items()]
@@ -77,11 +78,12 @@ def make_template(installation, folder: Path) -> Path:
     return folder / "template"
 
 
-def run(installation, words: tuple[str, ...] = ()) -> tuple[int, int]:
-    """Runs the tests on one Postgres, and returns how many passed and failed."""
+def run(installation, words: tuple[str, ...] = (), again: bool = False) -> tuple[int, int]:
+    """Runs the tests on one Postgres, `again` on another one after the first, and returns how many passed and failed."""
     from server import Server
 
     tests = [test for test in load() if not words or any(word in f"{test.__module__}.{test.__name__}" for word in words)]
+    tests = [test for test in tests if not (again and test.once)]
     import case
 
     signal.signal(signal.SIGALRM, overdue)
