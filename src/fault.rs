@@ -73,7 +73,9 @@ mod armed {
             return;
         }
         // Past its count a statement panics no more.
-        if place == Place::Query && LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)) != Ok(1) {
+        if place == Place::Query
+            && LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)) != Ok(1)
+        {
             return;
         }
         panic!("a fault was asked for: {place:?}")

@@ -64,8 +64,14 @@ pub fn bytes(data: &[u8]) {
 }
 
 /// What of a bundle the first byte says that the rest replaces.
-const FILES: [&str; 6] =
-    ["config.json", "modules.json", "1_Pooling/config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+const FILES: [&str; 6] = [
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+];
 
 /// A file of a model bundle; of the weights the header, whose length is put before it and the fixture's numbers behind it.
 pub fn bundle(data: &[u8]) {
