@@ -23,6 +23,18 @@ import place  # noqa: E402
 import wheel  # noqa: E402
 
 NOT_TESTS = {"runner", "case", "sizes"}
+# What of the same kind is tested without a server, and what is not tested at all.
+ELSEWHERE = {
+    "tests/embed_files.rs": "model files that are truncated, oversized, mis-shaped, no regular files, or mutated at random: errors or models, never a panic",
+    "tests/fuzz.rs": "the fuzz targets (filters, options, queries, stored bytes, files of a bundle) over their corpus and mutations; `make soak` runs them guided by coverage",
+    "tests/pg_regress": "every error with its SQLSTATE and hint, as a user sees it",
+}
+UNTRIED = (
+    "A panic in the callback that runs at a transaction's end: Postgres lets no error out of there, ours or another's.",
+    "How long an answer takes, as a way to learn of rows that are hidden.",
+    "A crash of the machine: the servers here run with `fsync = off`, and kill -9 leaves the kernel's buffers in place.",
+    "Random statements are made by `smith.py` from the functions in the catalog, not by sqlsmith.",
+)
 TEMPLATE = "shop"
 
 
@@ -56,6 +68,8 @@ def listed(tests: list) -> str:
     lines += ["", "## Sizes", "", "Each on every version of Postgres that is tested; `make soak` does more of it, and the variable sets either.", "",
               "| variable | make test | make soak | what |", "| --- | --- | --- | --- |"]
     lines += [f"| {name} | {short:,} | {long:,} | {what} |" for name, (short, long, what) in SIZES.items()]
+    lines += ["", "## Tested without a server", "", *(f"* `{place}`: {what}" for place, what in ELSEWHERE.items())]
+    lines += ["", "## Not tested", "", *(f"* {what}" for what in UNTRIED)]
     return "\n".join(lines) + "\n"
 
 
