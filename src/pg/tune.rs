@@ -39,6 +39,9 @@ impl Wanted {
     pub fn read(task: &str, source: pg_sys::Oid, options: Value) -> Result<Wanted> {
         let (task, options, raw) = (Task::parse(task)?, Options::read(&options)?, options);
         options.suit(task)?;
+        // What it would learn could not be kept: on a standby, or where a transaction may only read.
+        // SAFETY: it looks at the transaction, and raises an error.
+        unsafe { pg_sys::PreventCommandIfReadOnly(c"fine_tune".as_ptr()) };
         let wanted = Wanted { task, source, options, raw };
         wanted.free_name()?;
         Ok(wanted)
