@@ -152,10 +152,14 @@ mod tests {
         assert!((loss - 0.572432).abs() < 1e-5, "{loss}");
         let want: [f32; 4] = [-0.197501, 0.121674, 0.303527, -0.963800];
         assert!(of_queries.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-5), "{of_queries:?}");
-        let want: [f32; 12] = [-0.168757, -0.225010, 0.196266, 0.261688, -0.027508, -0.036678, 0.595723, 0.000000, -0.507523, 0.000000, -0.088200, 0.000000];
+        let want: [f32; 12] = [
+            -0.168757, -0.225010, 0.196266, 0.261688, -0.027508, -0.036678, 0.595723, 0.000000, -0.507523, 0.000000,
+            -0.088200, 0.000000,
+        ];
         assert!(of_items.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-5), "{of_items:?}");
         // As the teacher has it, there is nothing left to learn.
-        let own: Vec<f32> = (0..6).map(|i| 2.0 * crate::linear::dot(&queries[i / 3 * 2..][..2], &items[2 * i..][..2])).collect();
+        let own: Vec<f32> =
+            (0..6).map(|i| 2.0 * crate::linear::dot(&queries[i / 3 * 2..][..2], &items[2 * i..][..2])).collect();
         let (mut of_queries, mut of_items) = ([0.0; 4], [0.0; 12]);
         let loss = listwise(&queries, &items, 2, 0.5, &own, &mut of_queries, &mut of_items);
         assert!(loss.abs() < 1e-6 && of_queries.iter().chain(&of_items).all(|g| g.abs() < 1e-6));

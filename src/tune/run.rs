@@ -11,7 +11,7 @@ use super::adapter::{self, Adapter};
 use super::data::Data;
 use super::judge::{Judged, judge};
 use super::optimizer::{Moments, Step, schedule};
-use super::options::{Adopt, MethodName, Options, Task};
+use super::options::{Adopt, Options, Task};
 use super::sample::{Kind, Samples};
 use super::teacher::CrossEncoder;
 use super::{probe, report};
@@ -416,10 +416,12 @@ impl Run {
         if border > 0 {
             let merged = self.encoder.adapted("probe", "probe", &self.net, &adapter.values)?;
             after = probe::score(&merged, control)?;
-            if let Kind::Taught(lists) = &self.samples.kind {
+            if let Kind::Taught(lists) = &mut self.samples.kind {
+                lists.hear(&state.taught);
                 let length = self.options.length(self.task);
                 let agreement = |encoder: &Encoder| lists.agreement(encoder, length, control);
-                teacher = json!({"before": agreement(&self.encoder)?.map(round), "after": agreement(&merged)?.map(round)});
+                teacher =
+                    json!({"before": agreement(&self.encoder)?.map(round), "after": agreement(&merged)?.map(round)});
             }
         }
         let mut why = Vec::new();

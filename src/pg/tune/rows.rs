@@ -42,11 +42,7 @@ impl Source {
 }
 
 /// Rows as `row` makes them, of as many bytes as a run may take.
-fn bounded<T>(
-    sql: &str,
-    size: impl FnMut(&T) -> usize,
-    mut row: impl FnMut(&spi::Row) -> Result<T>,
-) -> Result<Vec<T>> {
+fn bounded<T>(sql: &str, size: impl FnMut(&T) -> usize, mut row: impl FnMut(&spi::Row) -> Result<T>) -> Result<Vec<T>> {
     picked(sql, size, |one| row(one).map(Some))
 }
 
@@ -170,8 +166,8 @@ fn values(catalog: &Catalog, name: &str) -> Result<String> {
     })
 }
 
-/// What shoppers asked and the keys of the items that they then took, as the relations `e` (query, key) and its parts: of the
-/// behaviour tables that have queries, as the caller sees them. A query that fewer than `min_shoppers` asked tells of them
+/// What shoppers asked and the keys of the items that they then took, as the relation `e` (query, key): of the behaviour tables
+/// that have queries, as the caller sees them. A query that fewer than `min_shoppers` asked tells of them
 /// and is left out. `None` where no behaviour table has queries.
 fn taken(catalog: &Catalog) -> Result<Option<String>> {
     let least = refresh::min_shoppers(catalog)?;
@@ -278,7 +274,8 @@ fn cut(mut text: String) -> String {
 /// Titles of a catalog with the values of their own brand, category and attributes that stand in them, and queries with
 /// those of the items that were taken.
 fn weak_tags(catalog: &Catalog, from: From) -> Result<Data> {
-    let columns: Vec<&String> = named(catalog);
+    let all = named(catalog);
+    let columns = all.as_slice();
     let lists = columns.iter().map(|n| values(catalog, n)).collect::<Result<Vec<_>>>()?.join(", ");
     if columns.is_empty() {
         let what = "the catalog has no brand, category or attributes to find in titles and queries".to_owned();
@@ -299,7 +296,9 @@ fn weak_tags(catalog: &Catalog, from: From) -> Result<Data> {
             Ok(named.tagged())
         })?;
     }
-    if from != From::Items && let Some(taken) = taken(catalog)? {
+    if from != From::Items
+        && let Some(taken) = taken(catalog)?
+    {
         // The items of one query come one after the other.
         let sql = format!(
             "{taken} SELECT e.query, {lists} FROM e JOIN {} i ON i.{} {} e.key ORDER BY e.query COLLATE pg_catalog.\"C\"",
