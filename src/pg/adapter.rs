@@ -78,13 +78,17 @@ fn give_back() {
 
 /// The adapter of this name for a task; an error where it is none, or one for another task.
 pub fn need(name: &str, tasks: &[Task]) -> Result<Rc<Loaded>> {
-    let wanted = || tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(" or ");
     let loaded = find(name, session::precision(Role::Document))?.ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    of_task(name, loaded, tasks)
+}
+
+/// Refuses an adapter that is for none of these tasks.
+pub fn of_task(name: &str, loaded: Rc<Loaded>, tasks: &[Task]) -> Result<Rc<Loaded>> {
     if tasks.contains(&loaded.task) {
         return Ok(loaded);
     }
-    let found = loaded.task.name().to_owned();
-    Err(Error::ModelTask { name: name.to_owned(), found, wanted: wanted() })
+    let wanted = tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(" or ");
+    Err(Error::ModelTask { name: name.to_owned(), found: loaded.task.name().to_owned(), wanted })
 }
 
 /// An adapter's bytes as they were kept: vectors bear their hash, so others by that hash are refused.

@@ -8,7 +8,7 @@ use crate::control::{Control, Free};
 use crate::embed::{Cache, Encoder, Listed, Precision, Reranker, Role, Scratch, bundles};
 use crate::error::{Error, Result};
 use crate::fault::Place;
-use crate::tune::Task;
+use crate::tune::{CrossEncoder, Task};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,15 @@ struct Session {
     loaded: Vec<Loaded>,
     scratch: Scratch,
     queries: Cache,
-    rerankers: Vec<(PathBuf, String, Arc<Reranker>)>,
+    rerankers: Vec<Kept>,
+}
+
+/// A cross-encoder bundle that this backend has loaded.
+struct Kept {
+    folder: PathBuf,
+    bundle: String,
+    precision: Precision,
+    reranker: Arc<Reranker>,
 }
 
 thread_local! {
@@ -238,34 +246,34 @@ pub fn embed_query(encoder: &Encoder, text: &str) -> Result<Arc<[f32]>> {
 
 /// Scores documents for a query with a cross-encoder; without a name, with the only one there is.
 pub fn rerank(model: Option<&str>, query: &str, documents: &[&str]) -> Result<Vec<f32>> {
-    let folder = model_dir()?;
-    let bundle = match model {
+    let model = match model {
         Some(name) => name.to_owned(),
-        None => only_reranker(&folder)?,
+        None => only_reranker(&model_dir()?)?,
     };
-    if !is_bundle(&bundle)?
-        && let Some(loaded) = adapter::find(&bundle, precision(Role::Document))?
+    let model = cross_encoder(&model, precision(Role::Document))?;
+    with_scratch(|scratch| model.rerank(query, documents, scratch, &Backend))
+}
+
+/// A cross-encoder by its name: a bundle, or an adapter of the task `rank`.
+pub fn cross_encoder(name: &str, precision: Precision) -> Result<CrossEncoder> {
+    usable()?;
+    if !is_bundle(name)?
+        && let Some(loaded) = adapter::find(name, precision)?
     {
-        let loaded = if loaded.task == Task::Rank { loaded } else { adapter::need(&bundle, &[Task::Rank])? };
-        return with_scratch(|scratch| loaded.rerank(query, documents, scratch, &Backend));
+        return adapter::of_task(name, loaded, &[Task::Rank]).map(CrossEncoder::Adapter);
     }
-    let known =
-        SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
-    let reranker = match known {
-        Some(reranker) => reranker,
-        None => {
-            let loaded = Arc::new(Reranker::load(&folder, &bundle, precision(Role::Document), &Backend)?);
-            SESSION.with_borrow_mut(|s| {
-                s.rerankers.truncate(OWN_BUNDLES - 1);
-                s.rerankers.insert(0, (folder, bundle, loaded.clone()));
-            });
-            loaded
-        }
-    };
-    let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
-    let scores = reranker.rerank(query, documents, &mut scratch, &Backend);
-    SESSION.with_borrow_mut(|session| session.scratch = scratch);
-    scores
+    let folder = model_dir()?;
+    let same = |r: &&Kept| r.folder == folder && r.bundle == name && r.precision == precision;
+    let known = SESSION.with_borrow(|s| s.rerankers.iter().find(same).map(|r| r.reranker.clone()));
+    if let Some(known) = known {
+        return Ok(CrossEncoder::Bundle(known));
+    }
+    let reranker = Arc::new(Reranker::load(&folder, name, precision, &Backend)?);
+    SESSION.with_borrow_mut(|s| {
+        s.rerankers.truncate(OWN_BUNDLES - 1);
+        s.rerankers.insert(0, Kept { folder, bundle: name.to_owned(), precision, reranker: reranker.clone() });
+    });
+    Ok(CrossEncoder::Bundle(reranker))
 }
 
 fn only_reranker(folder: &Path) -> Result<String> {
