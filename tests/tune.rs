@@ -260,7 +260,7 @@ fn only_what_changed_is_copied() {
     let many = all.load(&base, "mine", "y").unwrap().encoder;
     assert!(few.own_bytes() > 0 && few.own_bytes() * 4 < many.own_bytes(), "{} {}", few.own_bytes(), many.own_bytes());
     let bytes = Encoder::load(&fixtures(), "bert", Precision::Int8, &Free).unwrap();
-    let int8 = few.in_bytes(&bytes).unwrap();
+    let int8 = few.in_bytes(Some(&bytes)).unwrap();
     let embed = |e: &Encoder| e.embed(&["laser printer"], Role::Document, &mut Scratch::new(), &Free).unwrap();
     let (a, b) = (embed(&few), embed(&int8));
     let cosine: f32 = a.iter().zip(&b).map(|(x, y)| x * y).sum();

@@ -6,7 +6,7 @@
 use super::identity::{self, Acting};
 use super::session;
 use super::spi::{self, Arg, Mode};
-use crate::embed::Precision;
+use crate::embed::{Precision, Role};
 use crate::error::{Error, Result};
 use crate::tune::{Adapter, Loaded, Task};
 use pgrx::pg_sys;
@@ -55,7 +55,7 @@ pub fn find(name: &str, precision: Precision) -> Result<Option<Rc<Loaded>>> {
     let mut loaded = Adapter::read(&bytes)?.load(&encoder, name, &hash)?;
     if precision == Precision::Int8 {
         let base = session::bundle(&base, precision)?;
-        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(&base)?);
+        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(Some(&base))?);
     }
     give_back();
     let loaded = Rc::new(loaded);
@@ -78,7 +78,8 @@ fn give_back() {
 
 /// The adapter of this name for a task; an error where it is none, or one for another task.
 pub fn need(name: &str, tasks: &[Task]) -> Result<Rc<Loaded>> {
-    let loaded = find(name, session::precision())?.ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    let loaded = find(name, session::precision(Role::Document))?
+        .ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
     of_task(name, loaded, tasks)
 }
 

@@ -107,7 +107,7 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"persona.precision",
         c"Sets the arithmetic of the encoder.",
-        c"auto is f32; int8 is faster and stays within a cosine of 0.98 of it.",
+        c"auto embeds queries in int8 where the CPU multiplies bytes, and documents in f32.",
         &PRECISION,
         GucContext::Userset,
         GucFlags::default(),

@@ -105,7 +105,7 @@ def on_postgres(count: Count, version: int | None, parts: set[str]) -> None:
             count.one(f"build for Postgres {version or os.environ.get('PG_CONFIG')}", False)
             return
         if "regress" in parts:
-            with Server(installation) as server:
+            with Server(installation, settings=regress.SETTINGS) as server:
                 count.add(*regress.run(server))
         if "cluster" in parts:
             sys.path[:0] = [str(place.CHECKOUT / "tests" / "cluster"), str(regress_packages())]
