@@ -216,7 +216,6 @@ fn a_student_comes_nearer_to_its_teacher_on_queries_it_never_saw() {
     let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
     let (adapter, verdict) = run.finish(&state, &Free).unwrap();
     let of = |when: &str| verdict.metrics["agreement"][when].as_f64().unwrap();
-    eprintln!("{:?} {losses:?}", verdict.metrics["agreement"]);
     assert!(losses.last() < losses.first(), "{losses:?}");
     assert!(of("after") > of("before") + 0.1, "{}", verdict.metrics);
     // What the rows themselves say is no better, so nothing is adopted, however well the teacher was heard.
