@@ -92,12 +92,17 @@ pub fn of_task(name: &str, loaded: Rc<Loaded>, tasks: &[Task]) -> Result<Rc<Load
     Err(Error::ModelTask { name: name.to_owned(), found: loaded.task.name().to_owned(), wanted })
 }
 
-/// An adapter's bytes as they were kept.
+/// An adapter's bytes as they were kept: vectors bear their hash, so others by that hash are refused.
 pub fn weights(name: &str) -> Result<Vec<u8>> {
     let _owner = Acting::as_owner(identity::extension_owner()?);
-    let sql = "SELECT weights FROM persona.adapter WHERE name = $1";
-    spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need(1))?
-        .ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })
+    let sql = "SELECT weights, hash FROM persona.adapter WHERE name = $1";
+    let (bytes, hash): (Vec<u8>, String) =
+        spi::first(Mode::Read, sql, &[Arg::of(name)], |row| Ok((row.need(1)?, row.need(2)?)))?
+            .ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    if Adapter::hash(&bytes) != hash {
+        return Err(Error::Adapter { reason: format!("of \"{name}\" the checksum is another") });
+    }
+    Ok(bytes)
 }
 
 /// What `persona.models` shows of an adapter.

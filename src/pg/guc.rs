@@ -124,7 +124,7 @@ pub fn define() {
     #[cfg(feature = "fault")]
     GucRegistry::define_string_guc(
         c"persona.fault",
-        c"Sets where to panic: door, pass or thread.",
+        c"Sets where to panic: door, pass, thread, query N, preload or round.",
         c"",
         &FAULT,
         GucContext::Suset,

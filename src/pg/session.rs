@@ -1,11 +1,13 @@
 //! Models in this backend: loaded on first use, kept, or inherited from the postmaster.
 
 use super::device::{self, Device};
+use super::error::fault_point;
 use super::interrupt::Backend;
 use super::{adapter, guc, query_cache};
 use crate::control::{Control, Free};
 use crate::embed::{Cache, Encoder, Listed, Precision, Reranker, Role, Scratch, bundles};
 use crate::error::{Error, Result};
+use crate::fault::Place;
 use crate::tune::{CrossEncoder, Task};
 use pgrx::pg_sys;
 use std::cell::RefCell;
@@ -372,6 +374,7 @@ pub fn preload() {
     let Some(list) = guc::text(&guc::PRELOAD) else { return };
     for bundle in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let load = || {
+            fault_point(Place::Preload);
             let folder = model_dir()?;
             let encoder = Encoder::load(&folder, bundle, precision(Role::Document), &Free)?;
             let twin = (encoder.info().precision != precision(Role::Query)).then(|| encoder.in_bytes(None)).transpose()?;

@@ -95,8 +95,8 @@ def engine(count: Count) -> None:
         count.one("engine (cargo test did not get to its end)", False)
 
 
-def on_postgres(count: Count, version: int | None, parts: set[str]) -> None:
-    """The parts that need a server, on one Postgres."""
+def on_postgres(count: Count, version: int | None, parts: set[str], again: bool = False) -> None:
+    """The parts that need a server, on one Postgres; `again` on another one after the first."""
     with place.vanishing() as folder:
         try:
             installation = Installation.chosen(version, folder)
@@ -111,7 +111,7 @@ def on_postgres(count: Count, version: int | None, parts: set[str]) -> None:
             sys.path[:0] = [str(place.CHECKOUT / "tests" / "cluster"), str(regress_packages())]
             import runner
 
-            count.add(*runner.run(installation))
+            count.add(*runner.run(installation, again=again))
 
 
 def regress_packages():
@@ -133,7 +133,7 @@ def main() -> int:
         else:
             versions = [None] if os.environ.get("PG_CONFIG") else list(VERSIONS)
         for version in versions:
-            on_postgres(count, version, parts)
+            on_postgres(count, version, parts, again=version != versions[0])
     print(count)
     return 1 if count.failed else 0
 

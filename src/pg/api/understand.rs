@@ -21,7 +21,7 @@ use std::rc::Rc;
 #[pg_extern(sql = "CREATE FUNCTION persona._segment(content text) RETURNS text
     IMMUTABLE STRICT PARALLEL SAFE COST 5 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
 pub fn segment(content: &str) -> String {
-    segment::segment(content).into_owned()
+    door(|| Ok(segment::segment(content).into_owned()))
 }
 
 /// The catalog, once the caller may read what its lexicon is made of; and whether rows are hidden from the caller.
