@@ -256,15 +256,6 @@ pub(super) fn asked(item: &Item, random: &mut Random) -> String {
     }
 }
 
-/// What is shown of an item to answer a query made of it: nine times in ten without its title, whose words the query
-/// repeats, so that meaning has to be learnt and not wording (the inverse cloze task, Lee et al. 2019,
-/// <https://arxiv.org/abs/1906.00300>).
-pub(super) fn shown<'a>(item: &'a Item, random: &mut Random) -> &'a str {
-    let rest = item.text.strip_prefix(item.title.trim()).map(str::trim).unwrap_or_default();
-    let enough = rest.split_whitespace().nth(2).is_some();
-    if random.uniform() < 0.9 && enough { rest } else { &item.text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

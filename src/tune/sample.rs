@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
-use super::data::{Data, Item, Pair, Tagged, asked, shown};
+use super::data::{Data, Item, Pair, Tagged, asked};
 use super::drawn::{Drawn, head_loss};
 use super::options::{MethodName, Options};
 use super::run::embed_all;
@@ -345,9 +345,9 @@ impl Samples {
                 drawn.contrast(texts, more, encoder, random, length, &mut batch)?;
             }
             Kind::Items { items, near } => {
-                let asked: Vec<(String, &str)> =
-                    rows.iter().map(|i| (asked(&items[*i], random), shown(&items[*i], random))).collect();
-                let texts = rows.iter().zip(asked).map(|(i, (query, text))| (query, text, items[*i].said(), *i));
+                let asked: Vec<String> = rows.iter().map(|i| asked(&items[*i], random)).collect();
+                let texts =
+                    rows.iter().zip(asked).map(|(i, query)| (query, items[*i].text.as_str(), items[*i].said(), *i));
                 let more = |i: usize, random: &mut Random| {
                     pick(near, i, random).map(|j| (items[j].text.as_str(), items[j].said()))
                 };

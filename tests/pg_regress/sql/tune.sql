@@ -51,7 +51,7 @@ SELECT adopted, reason LIKE '%queries made of the items%' AS reason, (metrics #>
 -- a tagger learns from queries what stands in no title, where what was taken bears it
 INSERT INTO events SELECT u, p.id, timestamptz '2026-02-02 12:00:00+00', 'view', p.brand || ' ' || p.category, 's', 'FR' FROM products p, generate_series(1, 3) u WHERE p.id <= 60;
 INSERT INTO events SELECT 1, p.id, timestamptz '2026-02-02 12:00:00+00', k, q, 's', 'FR'
-FROM products p, (VALUES ('view', 'Zephyr shop'), ('impression', 'seen ' || p.brand), ('return', 'back ' || p.brand)) v(k, q) WHERE p.id <= 5;
+FROM products p CROSS JOIN LATERAL (VALUES ('view', 'Zephyr shop'), ('impression', 'seen ' || p.brand), ('return', 'back ' || p.brand)) v(k, q) WHERE p.id <= 5;
 SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "titles", "from": "items", "epochs": 1, "rank": 4, "adopt": "always"}');
 SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "queries", "from": "queries", "epochs": 12, "batch": 4, "patience": 0, "adopt": "always"}');
 SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "both", "epochs": 1, "rank": 4, "adopt": "always"}');
