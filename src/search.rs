@@ -183,7 +183,7 @@ impl Question {
             return Ok(self);
         }
         let asked = request.query.is_some_and(|q| !q.trim().is_empty());
-        let moment = self.moment(request);
+        let moment = store.local(self.moment(request));
         let reading = match &ranker.encoder {
             Some(encoder) => {
                 let steps = sequence::steps(&self.history, self.at(request));
@@ -195,7 +195,9 @@ impl Question {
         };
         let head = if asked { Head::Answer } else { Head::Want };
         let factor = |dimension| request.options.factor(dimension);
-        let trained = Trained::open(ranker, &self.known_at(request, &[]), head, reading, factor);
+        let intent = self.understanding.as_deref().and_then(|u| u.intent.as_ref());
+        let room = weights::room(self.words.terms.len(), intent);
+        let trained = Trained::open(ranker, &self.known_at(request, &[]), head, reading, room, factor);
         self.trained = Some(trained);
         Ok(self)
     }

@@ -72,7 +72,7 @@ fn gap(seconds: f64) -> usize {
 /// A moment that a list is for.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Moment {
-    /// Seconds since 1970.
+    /// Seconds since 1970 by the shop's own clock.
     pub at: f64,
     /// Values of context columns, by their places among [`Encoder::values`].
     pub values: Vec<u16>,
@@ -83,7 +83,7 @@ pub fn value_name(column: &str, value: &str) -> String {
     format!("{column}={value}")
 }
 
-/// The vectors of a moment: part of the day, day of the week, month, all in UTC.
+/// The vectors of a moment: part of the day, day of the week, month, by the clock that it is told of.
 pub fn moments(at: f64) -> [usize; 3] {
     let days = (at / 86_400.0).floor();
     let part = ((at - days * 86_400.0) / 10_800.0) as usize;
