@@ -2,11 +2,13 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use pg_persona::control::Free;
-use pg_persona::embed::{Encoder, Precision, Role, Scratch};
-use pg_persona::tune::{Adapter, Data, Item, Options, Pair, Run, State, Tagged};
+use pg_persona::control::{Control, Free};
+use pg_persona::embed::{Encoder, Precision, Reranker, Role, Scratch};
+use pg_persona::error::Error;
+use pg_persona::tune::{Adapter, CrossEncoder, Data, Item, Options, Pair, Run, State, Tagged};
 use serde_json::json;
 
 const PLENTY: usize = 1 << 30;
@@ -23,6 +25,14 @@ fn options(more: serde_json::Value) -> Options {
     let mut all = json!({"name": "mine", "rank": 4, "epochs": 3, "batch": 8, "learning_rate": 0.01, "adopt": "always"});
     more.as_object().unwrap().iter().for_each(|(key, value)| all[key] = value.clone());
     Options::read(&all).unwrap()
+}
+
+/// A run, with the teacher that its options name.
+fn begin(family: &str, data: &Data, more: serde_json::Value, memory: usize) -> Run {
+    let options = options(more);
+    let load = |name: &str| Reranker::load(&fixtures(), name, Precision::F32, &Free).unwrap();
+    let teacher = options.teacher.as_deref().map(|name| CrossEncoder::Bundle(Arc::new(load(name))));
+    Run::new(options, encoder(family), teacher, data, memory, &Free).unwrap()
 }
 
 /// Texts whose label is in their words.
@@ -43,7 +53,7 @@ fn pairs() -> Data {
 }
 
 fn through(family: &str, data: &Data, more: serde_json::Value, memory: usize) -> (State, Adapter, serde_json::Value) {
-    let mut run = Run::new(options(more), encoder(family), data, memory, &Free).unwrap();
+    let mut run = begin(family, data, more, memory);
     let mut state = run.start(&Free).unwrap();
     run.advance(&mut state, &mut || false, &Free).unwrap();
     let (adapter, verdict) = run.finish(&state, &Free).unwrap();
@@ -57,15 +67,16 @@ fn a_run_cut_anywhere_ends_with_the_same_bytes() {
         (labelled(), json!({"method": "head", "epochs": 5})),
         (labelled(), json!({"method": "full", "learning_rate": 0.001})),
         (pairs(), json!({"negatives": 1, "rehearsal": 0.2})),
+        (pairs(), json!({"teacher": "cross-encoder", "negatives": 2, "rehearsal": 0.2})),
     ] {
         let (_, whole, _) = through("bert", &data, more.clone(), PLENTY);
         // Every step in a run of its own, the state through its bytes.
-        let mut run = Run::new(options(more.clone()), encoder("bert"), &data, PLENTY, &Free).unwrap();
+        let mut run = begin("bert", &data, more.clone(), PLENTY);
         let mut bytes = run.start(&Free).unwrap().to_bytes().unwrap();
         let mut steps = 0;
         let adapter = loop {
             let mut state = State::read(&bytes).unwrap();
-            let mut run = Run::new(options(more.clone()), encoder("bert"), &data, PLENTY, &Free).unwrap();
+            let mut run = begin("bert", &data, more.clone(), PLENTY);
             if state.done {
                 break run.finish(&state, &Free).unwrap().0;
             }
@@ -84,7 +95,7 @@ fn a_run_cut_anywhere_ends_with_the_same_bytes() {
 #[test]
 fn without_rows_held_out_all_epochs_are_taken_and_nothing_is_adopted_by_itself() {
     let more = json!({"validation": 0, "epochs": 6, "patience": 2, "adopt": "better"});
-    let mut run = Run::new(options(more), encoder("bert"), &labelled(), PLENTY, &Free).unwrap();
+    let mut run = begin("bert", &labelled(), more, PLENTY);
     let mut state = run.start(&Free).unwrap();
     run.advance(&mut state, &mut || false, &Free).unwrap();
     assert_eq!(state.told.len(), 7);
@@ -161,6 +172,84 @@ fn tags_grades_and_items_are_learnt() {
     assert!(adapter.head.is_empty());
 }
 
+/// Queries and items of two words, each an answer to itself.
+fn shop() -> Data {
+    let (front, back) =
+        (["laser", "red", "wireless", "black", "color"], ["printer", "ball", "mouse", "cable", "game", "cartridge"]);
+    let pair = |i: usize| {
+        let text = format!("{} {}", front[i % 5], back[i / 5]);
+        Pair { item: format!("a {text} for the office"), query: text, grade: 1.0 }
+    };
+    Data::Pairs((0..30).map(pair).collect()).sorted()
+}
+
+/// Broad queries, each of whose words every item holds: which item is better only a teacher can tell.
+fn broad() -> Vec<Pair> {
+    let Data::Pairs(items) = shop() else { panic!() };
+    let words = ["a", "for", "the", "office"];
+    let said = |bits: usize| (0..4).filter(|w| bits >> w & 1 == 1).map(|w| words[w]).collect::<Vec<_>>().join(" ");
+    let of = |bits: usize| {
+        items.iter().map(move |item| {
+            let grade = ["black", "wireless"].iter().any(|word| item.item.contains(word));
+            Pair { query: said(bits), item: item.item.clone(), grade: f32::from(u8::from(grade)) }
+        })
+    };
+    (1..16).flat_map(of).collect()
+}
+
+#[test]
+fn a_student_comes_nearer_to_its_teacher_on_queries_it_never_saw() {
+    let graded = json!({"method": "full", "learning_rate": 0.002, "epochs": 8, "patience": 0});
+    let (_, judge, _) = through("bert", &Data::Graded(broad()).sorted(), graded, PLENTY);
+    let judge = judge.load(&encoder("bert"), "judge", "x").unwrap();
+    let scores = judge.rerank("the office", &["a red ball", "a black ball"], &mut Scratch::new(), &Free).unwrap();
+    assert!(scores[1] > scores[0], "{scores:?}");
+
+    let pairs = broad().into_iter().enumerate().filter(|(i, _)| i % 15 == 4).map(|(_, pair)| pair).collect();
+    let taught =
+        json!({"teacher": "judge", "negatives": 8, "validation": 0.3, "epochs": 12, "patience": 0, "adopt": "better"});
+    let teacher = Some(CrossEncoder::Adapter(Rc::new(judge)));
+    let data = Data::Pairs(pairs).sorted();
+    let mut run = Run::new(options(taught), encoder("bert"), teacher, &data, PLENTY, &Free).unwrap();
+    let mut state = run.start(&Free).unwrap();
+    run.advance(&mut state, &mut || false, &Free).unwrap();
+    let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
+    let (adapter, verdict) = run.finish(&state, &Free).unwrap();
+    let of = |when: &str| verdict.metrics["agreement"][when].as_f64().unwrap();
+    assert!(losses.last() < losses.first(), "{losses:?}");
+    assert!(of("after") > of("before") + 0.1, "{}", verdict.metrics);
+    // What the rows themselves say is no better, so nothing is adopted, however well the teacher was heard.
+    assert!(!verdict.adopted && adapter.head.is_empty());
+}
+
+/// Refuses after so many looks.
+struct After(std::cell::Cell<usize>);
+
+impl Control for After {
+    fn check(&self) -> Result<(), Error> {
+        self.0.set(self.0.get().saturating_sub(1));
+        if self.0.get() == 0 { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_teacher_is_cancelled_between_lists_and_goes_on() {
+    let more = json!({"teacher": "cross-encoder", "negatives": 2});
+    let (_, whole, _) = through("bert", &shop(), more.clone(), PLENTY);
+    let mut run = begin("bert", &shop(), more, PLENTY);
+    let mut state = run.start(&Free).unwrap();
+    assert_eq!(run.advance(&mut state, &mut || false, &After(20.into())), Err(Error::Cancelled));
+    run.advance(&mut state, &mut || false, &Free).unwrap();
+    assert_eq!(run.finish(&state, &Free).unwrap().0.to_bytes().unwrap(), whole.to_bytes().unwrap());
+}
+
+#[test]
+fn only_what_embeds_has_a_teacher() {
+    let taught = options(json!({"teacher": "cross-encoder"}));
+    let refused = Run::new(taught, encoder("bert"), None, &labelled(), PLENTY, &Free).err().unwrap();
+    assert!(matches!(refused, Error::InvalidValue { key, .. } if key == "teacher"));
+}
+
 #[test]
 fn only_what_changed_is_copied() {
     let (_, adapter, _) =
@@ -171,7 +260,7 @@ fn only_what_changed_is_copied() {
     let many = all.load(&base, "mine", "y").unwrap().encoder;
     assert!(few.own_bytes() > 0 && few.own_bytes() * 4 < many.own_bytes(), "{} {}", few.own_bytes(), many.own_bytes());
     let bytes = Encoder::load(&fixtures(), "bert", Precision::Int8, &Free).unwrap();
-    let int8 = few.in_bytes(&bytes).unwrap();
+    let int8 = few.in_bytes(Some(&bytes)).unwrap();
     let embed = |e: &Encoder| e.embed(&["laser printer"], Role::Document, &mut Scratch::new(), &Free).unwrap();
     let (a, b) = (embed(&few), embed(&int8));
     let cosine: f32 = a.iter().zip(&b).map(|(x, y)| x * y).sum();

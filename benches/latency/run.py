@@ -161,13 +161,15 @@ def overhead(c, report, server, queries: Queries, blocks: int = 30) -> None:
             END LOOP;
             RETURN spent;
         END $$""")
+    c.execute("SET persona.precision = int8")
     engine, inside, bare = encoder.Ours(server.at.models), [], []
     for block in range(blocks + 1):
         asked = [queries.new() for _ in range(10)]
         spent = c.execute("SELECT pg_temp.spent(%s)", (asked,)).fetchone()[0]
-        alone = [1e3 * engine.ask([query], "f32") for query in asked]
+        alone = [1e3 * engine.ask([query], "int8") for query in asked]
         if block:
             inside, bare = inside + spent, bare + alone
+    c.execute("RESET persona.precision")
     difference = percentile([left - right for left, right in zip(inside, bare)], 0.5)
     report.line("electronics", "persona.embed over the bare forward pass, same queries: p50, µs", difference, len(bare), digits=0, key="embed overhead us")
 

@@ -9,12 +9,17 @@ use crate::store::Record;
 
 /// Pseudo-impressions of the catalog's own rate that every item begins with.
 const PRIOR: f64 = 4.0;
+/// A posterior's deviation over its mean from which on an item counts as uncertain: some nine takings end it.
+const DOUBT: f64 = 1.0 / 3.0;
+/// Between these the catalog's rate is believed.
+const LEAST_MEAN: f64 = 0.001;
+const MOST_MEAN: f64 = 0.5;
 /// Points at which posteriors are compared: rates are small, so the points stand close where they are.
 const POINTS: usize = 128;
 
 /// The probability of each record to have the highest rate, given the catalog's mean rate; they sum to 1.
 pub fn chances(records: &[Record], mean: f64) -> Vec<f64> {
-    let mean = mean.clamp(0.001, 0.5);
+    let mean = mean.clamp(LEAST_MEAN, MOST_MEAN);
     let rate = |point: usize| ((point as f64 + 0.5) / POINTS as f64).powi(2);
     // Each posterior as masses at the points, and as the sum up to the middle of each.
     let masses: Vec<Vec<f64>> = records.iter().map(|record| masses(record, mean, rate)).collect();
@@ -39,9 +44,21 @@ pub fn chances(records: &[Record], mean: f64) -> Vec<f64> {
     chances
 }
 
-fn masses(record: &Record, mean: f64, rate: impl Fn(usize) -> f64) -> Vec<f64> {
+/// Whether an item's rate may still be far from what its record says: the deviation of its posterior is more than `DOUBT` of
+/// its mean.
+pub fn is_uncertain(record: &Record, mean: f64) -> bool {
+    let (a, b) = posterior(record, mean.clamp(LEAST_MEAN, MOST_MEAN));
+    b > DOUBT.powi(2) * a * (a + b + 1.0)
+}
+
+/// The parameters of a record's posterior, a Beta distribution.
+fn posterior(record: &Record, mean: f64) -> (f64, f64) {
     let taken = record.taken.clamp(0.0, record.shown);
-    let (a, b) = (taken + mean * PRIOR, record.shown - taken + (1.0 - mean) * PRIOR);
+    (taken + mean * PRIOR, record.shown - taken + (1.0 - mean) * PRIOR)
+}
+
+fn masses(record: &Record, mean: f64, rate: impl Fn(usize) -> f64) -> Vec<f64> {
+    let (a, b) = posterior(record, mean);
     // The square root of the rate is even over the points: its density gains a factor √rate.
     let density = |point| (a - 0.5) * f64::ln(rate(point)) + (b - 1.0) * (-rate(point)).ln_1p();
     let most = (0..POINTS).map(density).fold(f64::NEG_INFINITY, f64::max);
@@ -73,6 +90,13 @@ mod tests {
         let chances = chances(&[record(1000.0, 10.0), record(0.0, 0.0), record(1000.0, 50.0)], 0.05);
         assert!((chances.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         assert!(chances[0] < 0.01 && chances[1] > 0.2, "{chances:?}");
+    }
+
+    #[test]
+    fn a_record_of_some_takings_ends_the_doubt() {
+        for (shown, taken, doubtful) in [(0.0, 0.0, true), (50.0, 3.0, true), (400.0, 20.0, false), (40.0, 20.0, false)] {
+            assert_eq!(is_uncertain(&record(shown, taken), 0.05), doubtful, "{taken} of {shown}");
+        }
     }
 
     #[test]

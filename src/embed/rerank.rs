@@ -37,6 +37,7 @@ pub struct Reranker {
     /// `[1, hidden]` and `[1]`.
     score: (Vec<f32>, Vec<f32>),
     sigmoid: bool,
+    hash: String,
 }
 
 impl Reranker {
@@ -54,6 +55,7 @@ impl Reranker {
         }
         let tokenizer = Tokenizer::read(&source, &config)?;
         let weights = Weights::read(&source, control)?;
+        let hash = source.hash(&weights, control)?;
         let model = Model::load(&config.network, &weights, precision, control)?;
         let tensors = weights.tensors()?;
         let hidden = config.network.hidden;
@@ -76,12 +78,33 @@ impl Reranker {
             bend,
             score: layer(&tensors, score, 1)?,
             sigmoid: config.sigmoid,
+            hash,
         })
+    }
+
+    /// SHA-256 of what it was read from, in hex.
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 
     /// How well each of `documents` answers `query`, in input order; larger is better. Between 0 and 1 unless the
     /// bundle's configuration asks for the bare score (`activation_fn` Identity).
     pub fn rerank(
+        &self,
+        query: &str,
+        documents: &[&str],
+        scratch: &mut Scratch,
+        control: &dyn Control,
+    ) -> Result<Vec<f32>> {
+        let mut scores = self.logits(query, documents, scratch, control)?;
+        if self.sigmoid {
+            scores.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp()));
+        }
+        Ok(scores)
+    }
+
+    /// The bare scores, whatever the bundle's configuration asks for: any number, larger is better.
+    pub fn logits(
         &self,
         query: &str,
         documents: &[&str],
@@ -124,7 +147,6 @@ impl Reranker {
                 Bend::Relu => (dot(row, first) + bias).max(0.0),
             })
             .collect();
-        let score = dot(&self.score.0, &bent) + self.score.1.iter().sum::<f32>();
-        if self.sigmoid { 1.0 / (1.0 + (-score).exp()) } else { score }
+        dot(&self.score.0, &bent) + self.score.1.iter().sum::<f32>()
     }
 }

@@ -51,10 +51,11 @@ impl Encoder {
         Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Place::Cpu(model) })
     }
 
-    /// This encoder in bytes, sharing what it did not change with `base`, which is in bytes.
-    pub fn in_bytes(&self, base: &Encoder) -> Result<Encoder> {
-        let model = self.cpu()?.in_bytes(base.cpu()?);
-        let info = Info { precision: Precision::Int8, ..self.info.clone() };
+    /// This encoder in bytes, sharing the tables of words. Where it was adapted from an encoder whose twin in bytes is
+    /// `base`, it shares with it all that was not trained.
+    pub fn in_bytes(&self, base: Option<&Encoder>) -> Result<Encoder> {
+        let model = self.cpu()?.in_bytes(base.map(Encoder::cpu).transpose()?);
+        let info = Info { precision: Precision::Int8, bytes: model.bytes(), ..self.info.clone() };
         Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Place::Cpu(model) })
     }
 

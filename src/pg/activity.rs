@@ -1,5 +1,6 @@
 //! `persona.activity`: who is at which step of which long work, where the library is preloaded.
 
+use super::error::door;
 use pgrx::lwlock::PgLwLock;
 use pgrx::prelude::*;
 use pgrx::shmem::PGRXSharedMemory;
@@ -152,15 +153,16 @@ fn activity() -> TableIterator<
         name!(started, TimestampWithTimeZone),
     ),
 > {
-    let rows = if shared() {
+    TableIterator::new(door(|| {
+        if !shared() {
+            return Ok(Vec::new());
+        }
         let slots = *ACTIVITY.share();
         // SAFETY: plain backend state.
         let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
-        slots.0.iter().filter(|s| s.pid != 0 && s.database == here && alive(s.pid)).filter_map(row).collect()
-    } else {
-        Vec::new()
-    };
-    TableIterator::new(rows)
+        let mine = slots.0.iter().filter(|s| s.pid != 0 && s.database == here && alive(s.pid));
+        Ok(mine.filter_map(row).collect::<Vec<_>>())
+    }))
 }
 
 #[allow(clippy::type_complexity)]

@@ -6,7 +6,7 @@
 use super::identity::{self, Acting};
 use super::session;
 use super::spi::{self, Arg, Mode};
-use crate::embed::Precision;
+use crate::embed::{Precision, Role};
 use crate::error::{Error, Result};
 use crate::tune::{Adapter, Loaded, Task};
 use pgrx::pg_sys;
@@ -55,7 +55,7 @@ pub fn find(name: &str, precision: Precision) -> Result<Option<Rc<Loaded>>> {
     let mut loaded = Adapter::read(&bytes)?.load(&encoder, name, &hash)?;
     if precision == Precision::Int8 {
         let base = session::bundle(&base, precision)?;
-        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(&base)?);
+        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(Some(&base))?);
     }
     give_back();
     let loaded = Rc::new(loaded);
@@ -78,21 +78,30 @@ fn give_back() {
 
 /// The adapter of this name for a task; an error where it is none, or one for another task.
 pub fn need(name: &str, tasks: &[Task]) -> Result<Rc<Loaded>> {
-    let wanted = || tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(" or ");
-    let loaded = find(name, session::precision())?.ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    let loaded = find(name, session::precision(Role::Document))?.ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    of_task(name, loaded, tasks)
+}
+
+/// Refuses an adapter that is for none of these tasks.
+pub fn of_task(name: &str, loaded: Rc<Loaded>, tasks: &[Task]) -> Result<Rc<Loaded>> {
     if tasks.contains(&loaded.task) {
         return Ok(loaded);
     }
-    let found = loaded.task.name().to_owned();
-    Err(Error::ModelTask { name: name.to_owned(), found, wanted: wanted() })
+    let wanted = tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(" or ");
+    Err(Error::ModelTask { name: name.to_owned(), found: loaded.task.name().to_owned(), wanted })
 }
 
-/// An adapter's bytes as they were kept.
+/// An adapter's bytes as they were kept: vectors bear their hash, so others by that hash are refused.
 pub fn weights(name: &str) -> Result<Vec<u8>> {
     let _owner = Acting::as_owner(identity::extension_owner()?);
-    let sql = "SELECT weights FROM persona.adapter WHERE name = $1";
-    spi::first(Mode::Read, sql, &[Arg::of(name)], |row| row.need(1))?
-        .ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })
+    let sql = "SELECT weights, hash FROM persona.adapter WHERE name = $1";
+    let (bytes, hash): (Vec<u8>, String) =
+        spi::first(Mode::Read, sql, &[Arg::of(name)], |row| Ok((row.need(1)?, row.need(2)?)))?
+            .ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    if Adapter::hash(&bytes) != hash {
+        return Err(Error::Adapter { reason: format!("of \"{name}\" the checksum is another") });
+    }
+    Ok(bytes)
 }
 
 /// What `persona.models` shows of an adapter.

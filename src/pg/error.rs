@@ -6,13 +6,18 @@ use pgrx::prelude::*;
 
 /// Runs the body of a SQL function; an `Err` becomes a Postgres ERROR.
 pub fn door<T>(body: impl FnOnce() -> Result<T>) -> T {
-    #[cfg(feature = "fault")]
-    fault::arm(&super::guc::text(&super::guc::FAULT).unwrap_or_default());
-    fault::point(fault::Place::Door);
+    fault_point(fault::Place::Door);
     match body() {
         Ok(value) => value,
         Err(error) => raise(&error),
     }
+}
+
+/// Panics if the setting `persona.fault` names the place, in builds that tests make. On the main thread only.
+pub fn fault_point(place: fault::Place) {
+    #[cfg(feature = "fault")]
+    fault::arm(&super::guc::text(&super::guc::FAULT).unwrap_or_default());
+    fault::point(place);
 }
 
 /// Raises the error. Destructors of the frames above have run by then: only this one is left.

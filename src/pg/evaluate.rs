@@ -14,6 +14,7 @@ use crate::catalog::filter::Filter;
 use crate::catalog::options::{SearchOptions, from_object};
 use crate::catalog::rule::Surface;
 use crate::control::Control;
+use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::event::Kind;
 use crate::measure::counterfactual::{self, Shown};
@@ -186,7 +187,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn run(&self) -> Result<Vec<Row>> {
         let (options, seed) = (self.options, self.options.seed as u64);
-        let encoder = session::encoder(&self.catalog.model)?;
+        let encoder = session::encoder(&self.catalog.model, Role::Query)?;
         let store = PgStore::new(self.catalog, &Filter::default(), &session::identity(&encoder))?;
         let (searches, visits) = replay::targets(&self.held_out()?);
         let logged = searches.iter().any(|target| !target.taken.is_empty());

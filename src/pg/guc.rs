@@ -107,7 +107,7 @@ pub fn define() {
     GucRegistry::define_enum_guc(
         c"persona.precision",
         c"Sets the arithmetic of the encoder.",
-        c"auto is f32; int8 is faster and stays within a cosine of 0.98 of it.",
+        c"auto embeds queries in int8 where the CPU multiplies bytes, and documents in f32.",
         &PRECISION,
         GucContext::Userset,
         GucFlags::default(),
@@ -124,7 +124,7 @@ pub fn define() {
     #[cfg(feature = "fault")]
     GucRegistry::define_string_guc(
         c"persona.fault",
-        c"Sets where to panic: door, pass or thread.",
+        c"Sets where to panic: door, pass, thread, query N, preload or round.",
         c"",
         &FAULT,
         GucContext::Suset,

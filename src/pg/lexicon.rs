@@ -158,7 +158,7 @@ impl Refresh<'_> {
     /// The classifier of the catalog's model: the known one while neither model nor examples have changed. Words that the
     /// model's vocabulary holds go into the lexicon, so that they are not taken for slips.
     fn classifier(&self, known: Option<Classifier>, builder: &mut Builder) -> Result<Classifier> {
-        let encoder = session::encoder(&self.catalog.model)?;
+        let encoder = session::encoder(&self.catalog.model, Role::Query)?;
         encoder.words(50_000).iter().for_each(|word| builder.vocabulary(word));
         let identity = intent::identity(&session::identity(&encoder));
         if let Some(known) = known.filter(|k| k.identity == identity) {

@@ -1,12 +1,14 @@
 //! Models in this backend: loaded on first use, kept, or inherited from the postmaster.
 
 use super::device::{self, Device};
+use super::error::fault_point;
 use super::interrupt::Backend;
 use super::{adapter, guc, query_cache};
 use crate::control::{Control, Free};
 use crate::embed::{Cache, Encoder, Listed, Precision, Reranker, Role, Scratch, bundles};
 use crate::error::{Error, Result};
-use crate::tune::Task;
+use crate::fault::Place;
+use crate::tune::{CrossEncoder, Task};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,15 @@ struct Session {
     loaded: Vec<Loaded>,
     scratch: Scratch,
     queries: Cache,
-    rerankers: Vec<(PathBuf, String, Arc<Reranker>)>,
+    rerankers: Vec<Kept>,
+}
+
+/// A cross-encoder bundle that this backend has loaded.
+struct Kept {
+    folder: PathBuf,
+    bundle: String,
+    precision: Precision,
+    reranker: Arc<Reranker>,
 }
 
 thread_local! {
@@ -67,11 +77,13 @@ pub fn default_model() -> Result<String> {
     })
 }
 
-/// The arithmetic that is set.
-pub fn precision() -> Precision {
-    match guc::PRECISION.get() {
-        guc::Precision::Int8 => Precision::Int8,
-        guc::Precision::Auto | guc::Precision::F32 => Precision::F32,
+/// The arithmetic for texts of a role. One query waits for every weight to come from memory, so `auto` has a quarter of the
+/// bytes come where the CPU multiplies them; items are embedded once, in bulk, and at full precision.
+pub fn precision(role: Role) -> Precision {
+    match (guc::PRECISION.get(), role) {
+        (guc::Precision::Int8, _) => Precision::Int8,
+        (guc::Precision::Auto, Role::Query) => Precision::auto(),
+        (guc::Precision::Auto, Role::Document) | (guc::Precision::F32, _) => Precision::F32,
     }
 }
 
@@ -97,29 +109,50 @@ pub fn is_bundle(name: &str) -> Result<bool> {
     Ok(plain && model_dir()?.join(name).is_dir())
 }
 
-/// The encoder of a model: of a bundle, or of a bundle with an adapter merged in. A bundle's name comes first; no adapter
-/// can be made that has it.
-pub fn encoder(model: &str) -> Result<Arc<Encoder>> {
+/// The encoder of a model for texts of a role: of a bundle, or of a bundle with an adapter merged in. A bundle's name comes
+/// first; no adapter can be made that has it.
+pub fn encoder(model: &str, role: Role) -> Result<Arc<Encoder>> {
     usable()?;
+    let precision = precision(role);
     if !is_bundle(model)?
-        && let Some(loaded) = adapter::find(model, precision())?
+        && let Some(loaded) = adapter::find(model, precision)?
     {
         return Ok(loaded.encoder.clone());
     }
     match device::setting()? {
         Device::Cuda(name) => on_device(model_dir()?, model, &name),
-        Device::Auto | Device::Cpu => bundle(model, precision()),
+        Device::Auto | Device::Cpu => bundle(model, precision),
     }
 }
 
 /// The encoder of a bundle in some arithmetic on the CPU, loaded if need be.
 pub fn bundle(bundle: &str, precision: Precision) -> Result<Arc<Encoder>> {
     usable()?;
-    held(model_dir()?, bundle, "cpu", Some(precision), |folder| Encoder::load(folder, bundle, precision, &Backend))
+    held(model_dir()?, bundle, "cpu", Some(precision), |folder| {
+        // What is there in f32 is not read again.
+        match known(folder, bundle, "cpu", Some(Precision::F32)) {
+            Some(twin) if precision == Precision::Int8 => twin.in_bytes(None),
+            _ => Encoder::load(folder, bundle, precision, &Backend),
+        }
+    })
 }
 
 fn on_device(folder: PathBuf, bundle: &str, name: &str) -> Result<Arc<Encoder>> {
     held(folder, bundle, name, None, |folder| Encoder::load_on(&device::library()?, name, folder, bundle, &Backend))
+}
+
+/// What this backend holds already.
+fn known(folder: &Path, bundle: &str, device: &str, precision: Option<Precision>) -> Option<Arc<Encoder>> {
+    SESSION.with_borrow(|session| {
+        let same = |l: &&Loaded| {
+            let info = l.encoder.info();
+            l.folder == folder
+                && info.bundle == bundle
+                && info.device == device
+                && precision.is_none_or(|precision| info.precision == precision)
+        };
+        session.loaded.iter().find(same).map(|l| l.encoder.clone())
+    })
 }
 
 /// What this backend holds already, or what `load` makes, kept.
@@ -130,17 +163,7 @@ fn held(
     precision: Option<Precision>,
     load: impl FnOnce(&Path) -> Result<Encoder>,
 ) -> Result<Arc<Encoder>> {
-    let found = SESSION.with_borrow(|session| {
-        let same = |l: &&Loaded| {
-            let info = l.encoder.info();
-            l.folder == folder
-                && info.bundle == bundle
-                && info.device == device
-                && precision.is_none_or(|precision| info.precision == precision)
-        };
-        session.loaded.iter().find(same).map(|l| l.encoder.clone())
-    });
-    if let Some(found) = found {
+    if let Some(found) = known(&folder, bundle, device, precision) {
         return Ok(found);
     }
     let encoder = Arc::new(load(&folder)?);
@@ -223,34 +246,34 @@ pub fn embed_query(encoder: &Encoder, text: &str) -> Result<Arc<[f32]>> {
 
 /// Scores documents for a query with a cross-encoder; without a name, with the only one there is.
 pub fn rerank(model: Option<&str>, query: &str, documents: &[&str]) -> Result<Vec<f32>> {
-    let folder = model_dir()?;
-    let bundle = match model {
+    let model = match model {
         Some(name) => name.to_owned(),
-        None => only_reranker(&folder)?,
+        None => only_reranker(&model_dir()?)?,
     };
-    if !is_bundle(&bundle)?
-        && let Some(loaded) = adapter::find(&bundle, precision())?
+    let model = cross_encoder(&model, precision(Role::Document))?;
+    with_scratch(|scratch| model.rerank(query, documents, scratch, &Backend))
+}
+
+/// A cross-encoder by its name: a bundle, or an adapter of the task `rank`.
+pub fn cross_encoder(name: &str, precision: Precision) -> Result<CrossEncoder> {
+    usable()?;
+    if !is_bundle(name)?
+        && let Some(loaded) = adapter::find(name, precision)?
     {
-        let loaded = if loaded.task == Task::Rank { loaded } else { adapter::need(&bundle, &[Task::Rank])? };
-        return with_scratch(|scratch| loaded.rerank(query, documents, scratch, &Backend));
+        return adapter::of_task(name, loaded, &[Task::Rank]).map(CrossEncoder::Adapter);
     }
-    let known =
-        SESSION.with_borrow(|s| s.rerankers.iter().find(|r| r.0 == folder && r.1 == bundle).map(|r| r.2.clone()));
-    let reranker = match known {
-        Some(reranker) => reranker,
-        None => {
-            let loaded = Arc::new(Reranker::load(&folder, &bundle, precision(), &Backend)?);
-            SESSION.with_borrow_mut(|s| {
-                s.rerankers.truncate(OWN_BUNDLES - 1);
-                s.rerankers.insert(0, (folder, bundle, loaded.clone()));
-            });
-            loaded
-        }
-    };
-    let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
-    let scores = reranker.rerank(query, documents, &mut scratch, &Backend);
-    SESSION.with_borrow_mut(|session| session.scratch = scratch);
-    scores
+    let folder = model_dir()?;
+    let same = |r: &&Kept| r.folder == folder && r.bundle == name && r.precision == precision;
+    let known = SESSION.with_borrow(|s| s.rerankers.iter().find(same).map(|r| r.reranker.clone()));
+    if let Some(known) = known {
+        return Ok(CrossEncoder::Bundle(known));
+    }
+    let reranker = Arc::new(Reranker::load(&folder, name, precision, &Backend)?);
+    SESSION.with_borrow_mut(|s| {
+        s.rerankers.truncate(OWN_BUNDLES - 1);
+        s.rerankers.insert(0, Kept { folder, bundle: name.to_owned(), precision, reranker: reranker.clone() });
+    });
+    Ok(CrossEncoder::Bundle(reranker))
 }
 
 fn only_reranker(folder: &Path) -> Result<String> {
@@ -328,7 +351,7 @@ pub fn models() -> Result<Vec<Model>> {
             architecture: base.as_ref().and_then(|m| m.architecture.clone()),
             dimension: base.as_ref().and_then(|m| m.dimension),
             max_length: base.as_ref().and_then(|m| m.max_length),
-            precision: listed.loaded.then(|| precision().name().to_owned()),
+            precision: listed.loaded.then(|| precision(Role::Document).name().to_owned()),
             device: listed.loaded.then(|| "cpu".to_owned()),
             hash: Some(listed.hash),
             loaded: listed.loaded,
@@ -351,11 +374,14 @@ pub fn preload() {
     let Some(list) = guc::text(&guc::PRELOAD) else { return };
     for bundle in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let load = || {
+            fault_point(Place::Preload);
             let folder = model_dir()?;
-            let encoder = Encoder::load(&folder, bundle, precision(), &Free)?;
-            SESSION.with_borrow_mut(|session| {
-                session.loaded.push(Loaded { folder, encoder: Arc::new(encoder), inherited: true });
-            });
+            let encoder = Encoder::load(&folder, bundle, precision(Role::Document), &Free)?;
+            let twin = (encoder.info().precision != precision(Role::Query)).then(|| encoder.in_bytes(None)).transpose()?;
+            for encoder in std::iter::once(encoder).chain(twin) {
+                let loaded = Loaded { folder: folder.clone(), encoder: Arc::new(encoder), inherited: true };
+                SESSION.with_borrow_mut(|session| session.loaded.push(loaded));
+            }
             Ok(())
         };
         // A panic here would be a server that does not start.

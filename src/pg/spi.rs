@@ -5,6 +5,7 @@
 
 use super::error::raise;
 use crate::error::{Error, Result};
+use crate::fault;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -169,6 +170,7 @@ fn connected<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
             return Err(Error::Internal("SPI_connect failed".into()));
         }
+        fault::point(fault::Place::Query);
         let result = work();
         pg_sys::SPI_finish();
         result

@@ -20,6 +20,7 @@ use super::{guc, learned, log, refresh, session};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::from_object;
 use crate::control::Control;
+use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::learn::log::{Log, Logged};
 use crate::learn::plan::{self, Course, Cut, Drawn, Known, Plan, Shop, Verdict};
@@ -168,7 +169,7 @@ impl<'a> Training<'a> {
 
     /// Reads what there is to learn from, up to a moment.
     fn ready(&self, until: f64) -> Result<Ready> {
-        let encoder = session::encoder(&self.catalog.model)?;
+        let encoder = session::encoder(&self.catalog.model, Role::Query)?;
         let identity = session::identity(&encoder);
         let log = self.log(until)?;
         let baskets = log.baskets().len();

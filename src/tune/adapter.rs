@@ -285,8 +285,20 @@ impl Loaded {
         scratch: &mut Scratch,
         control: &dyn Control,
     ) -> Result<Vec<f32>> {
+        let scores = self.scores(query, documents, scratch, control)?;
+        Ok(scores.into_iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect())
+    }
+
+    /// The same as bare scores: any number, larger is better.
+    pub fn scores(
+        &self,
+        query: &str,
+        documents: &[&str],
+        scratch: &mut Scratch,
+        control: &dyn Control,
+    ) -> Result<Vec<f32>> {
         let vectors = self.encoder.embed_pairs(query, documents, scratch, control)?;
-        let score = |vector: &[f32]| 1.0 / (1.0 + (-logits(&self.head, vector).first().copied().unwrap_or(0.0)).exp());
+        let score = |vector: &[f32]| logits(&self.head, vector).first().copied().unwrap_or(0.0);
         Ok(vectors.chunks_exact(self.encoder.info().dimension).map(score).collect())
     }
 

@@ -1,6 +1,6 @@
 //! What a run learns from, as the source's rows say it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
@@ -45,6 +45,69 @@ pub struct Tagged {
     pub text: String,
     /// Where, and what.
     pub spans: Vec<(Range<usize>, String)>,
+}
+
+impl Tagged {
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + 64 * self.spans.len()
+    }
+}
+
+/// A text in which names are found: an item's title with its own names, or a query with those of the items that were taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    text: String,
+    /// Where a name stands, which kind of name it is (the order in which the kinds came), and for how many items.
+    found: Vec<(Range<usize>, usize, usize)>,
+    kinds: Vec<String>,
+}
+
+impl Named {
+    /// A text in which nothing was looked for yet.
+    pub fn of(text: String) -> Named {
+        Named { text, found: Vec::new(), kinds: Vec::new() }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Looks for the names of one item: kind and value.
+    pub fn add<'a>(&mut self, names: impl Iterator<Item = (&'a str, &'a str)>) {
+        let mut mine: BTreeSet<(usize, usize, usize)> = BTreeSet::new();
+        for (kind, value) in names {
+            let place = self.kinds.iter().position(|known| known == kind).unwrap_or_else(|| {
+                self.kinds.push(kind.to_owned());
+                self.kinds.len() - 1
+            });
+            if let Some(at) = stands_in(&self.text, value) {
+                mine.insert((at.start, at.end, place));
+            }
+        }
+        for (start, end, kind) in mine {
+            match self.found.iter_mut().find(|(at, known, _)| *at == (start..end) && *known == kind) {
+                Some((.., items)) => *items += 1,
+                None => self.found.push((start..end, kind, 1)),
+            }
+        }
+    }
+
+    /// The names that do not overlap: those of most items first, then the longest, then by kind.
+    pub fn tagged(mut self) -> Tagged {
+        self.found.sort_by(|(a, kind, items), (b, other, count)| {
+            count.cmp(items).then(b.len().cmp(&a.len())).then(kind.cmp(other)).then(a.start.cmp(&b.start))
+        });
+        let mut spans: Vec<(Range<usize>, String)> = Vec::new();
+        for (at, kind, _) in self.found {
+            if !spans.iter().any(|(other, _)| other.start < at.end && at.start < other.end) {
+                spans.push((at, self.kinds[kind].clone()));
+            }
+        }
+        spans.sort_by_key(|(at, _)| at.start);
+        Tagged { text: self.text, spans }
+    }
 }
 
 /// The rows of a source.
@@ -193,6 +256,15 @@ pub(super) fn asked(item: &Item, random: &mut Random) -> String {
     }
 }
 
+/// What is shown of an item to answer a query made of it: nine times in ten without its title, whose words the query
+/// repeats, so that meaning has to be learnt and not wording (the inverse cloze task, Lee et al. 2019,
+/// <https://arxiv.org/abs/1906.00300>).
+pub(super) fn shown<'a>(item: &'a Item, random: &mut Random) -> &'a str {
+    let rest = item.text.strip_prefix(item.title.trim()).map(str::trim).unwrap_or_default();
+    let enough = rest.split_whitespace().nth(2).is_some();
+    if random.uniform() < 0.9 && enough { rest } else { &item.text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +276,21 @@ mod tests {
         assert_eq!(stands_in("Café CRÈME, 5", "café crème"), Some(0..12));
         assert_eq!(stands_in("a HP", "hp"), Some(2..4));
         assert_eq!(stands_in("a", "a"), None);
+    }
+
+    #[test]
+    fn names_stand_where_taken_items_bear_them() {
+        let mut query = Named::of("apple phone case".into());
+        query.add(
+            [("brand", "Apple"), ("category", "Phone Case"), ("model", "phone"), ("material", "leather")].into_iter(),
+        );
+        query.add(
+            [("brand", "Cover & Co"), ("category", "phone case"), ("flavor", "apple"), ("flavor", "apple")].into_iter(),
+        );
+        query.add([("brand", "apple")].into_iter());
+        let spans = query.tagged().spans;
+        assert_eq!(spans, [(0..5, "brand".to_owned()), (6..16, "category".to_owned())]);
+        assert!(Named::of("warm and dry".into()).tagged().spans.is_empty());
     }
 
     #[test]

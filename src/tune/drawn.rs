@@ -45,6 +45,7 @@ pub(super) struct Drawn {
     pub(super) queries: Vec<(String, HashSet<u64>)>,
     pub(super) items: Vec<(String, HashSet<u64>)>,
     pub(super) labels: Vec<usize>,
+    /// Grades of pairs, or a teacher's of the queries' lists.
     pub(super) grades: Vec<f32>,
     /// Vectors that the base model makes of the last texts, to be kept to.
     pub(super) base: Vec<f32>,
@@ -118,17 +119,32 @@ impl Drawn {
                 let (of_queries, rest) = of_vectors.split_at_mut(border);
                 let (of_items, of_base) = rest.split_at_mut(end - border);
                 let (queries, items) = (&vectors[..border], &vectors[border..end]);
-                let mut total =
+                let contrast =
                     loss::contrast(queries, items, width, options.temperature, excused, of_queries, of_items);
-                // What is rehearsed: half the square of the distance to the base model's vector.
-                let count = (self.base.len() / width).max(1) as f32;
-                for ((x, base), g) in vectors[end..].iter().zip(&self.base).zip(of_base) {
-                    *g += (x - base) / count;
-                    total += f64::from((x - base) * (x - base) / (2.0 * count));
-                }
-                Ok(total)
+                Ok(contrast + self.rehearsal(&vectors[end..], of_base, width))
+            }
+            Kind::Taught(_) => {
+                let border = self.queries.len() * width;
+                let end = border + self.grades.len() * width;
+                let (of_queries, rest) = of_vectors.split_at_mut(border);
+                let (of_items, of_base) = rest.split_at_mut(end - border);
+                let (queries, items) = (&vectors[..border], &vectors[border..end]);
+                let (temperature, grades) = (options.temperature, &self.grades);
+                let taught = loss::listwise(queries, items, width, temperature, grades, of_queries, of_items);
+                Ok(taught + self.rehearsal(&vectors[end..], of_base, width))
             }
         }
+    }
+
+    /// What is rehearsed: half the square of the distance to the base model's vectors.
+    fn rehearsal(&self, vectors: &[f32], of_vectors: &mut [f32], width: usize) -> f64 {
+        let count = (self.base.len() / width).max(1) as f32;
+        let mut total = 0.0;
+        for ((x, base), g) in vectors.iter().zip(&self.base).zip(of_vectors) {
+            *g += (x - base) / count;
+            total += f64::from((x - base) * (x - base) / (2.0 * count));
+        }
+        total
     }
 
     /// Adds texts that are to keep the vectors that the base model makes of them (Li and Hoiem 2016,

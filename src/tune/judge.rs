@@ -85,7 +85,7 @@ pub(super) fn judge(samples: &Samples, _options: &Options, vectors: &[f32], head
             report::means(&mut lines);
             ("F1", each)
         }
-        Kind::Pairs { .. } | Kind::Items { .. } => {
+        Kind::Pairs { .. } | Kind::Items { .. } | Kind::Taught(_) => {
             let count = samples.held_pairs.len();
             let (queries, items) = vectors.split_at(count * width);
             let known = |text: &String| (text.clone(), words(text));

@@ -19,8 +19,10 @@ pub mod report;
 mod run;
 mod sample;
 pub mod select;
+mod teacher;
 
 pub use adapter::{Adapter, Loaded};
-pub use data::{Data, Item, Pair, Tagged, stands_in};
+pub use data::{Data, Item, Named, Pair, Tagged, stands_in};
 pub use options::{Adopt, From, MethodName, Options, Task};
 pub use run::{Run, State, Told, Verdict};
+pub use teacher::CrossEncoder;

@@ -80,15 +80,15 @@ pub enum Adopt {
     Always,
 }
 
-/// What of an item table's catalog `embed` learns from.
+/// What of an item table's catalog `embed` and `tag` learn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum From {
-    /// Queries where at least 500 led to an item, else the items.
+    /// `embed`: queries where at least 500 led to an item, else the items. `tag`: both.
     Auto,
     /// What shoppers asked and then took.
     Queries,
-    /// The items: titles and names against their texts.
+    /// The items: titles and names against their texts (`embed`), or in their titles (`tag`).
     Items,
 }
 
@@ -114,7 +114,8 @@ pub struct Options {
     pub item: String,
     /// Column of the grades (`rank`), 0 to 1 or any range: larger is better. Default: `grade`.
     pub grade: String,
-    /// What `embed` learns from, given an item table: `queries` (of its behaviour tables), `items`, `auto`. Default: `auto`.
+    /// What `embed` and `tag` learn from, given an item table: `queries` (of its behaviour tables), `items`, `auto`. Default:
+    /// `auto`.
     pub from: From,
     /// Width of LoRA's matrices, 1 to 256. Default: 16.
     pub rank: usize,
@@ -128,7 +129,7 @@ pub struct Options {
     pub layers: usize,
     /// Passes over the rows, 1 to 1000. Default: 8; with `head` 60; `embed` and `rank` 3.
     pub epochs: Option<usize>,
-    /// Rows of a step, 2 to 1024. Default: 32; with `head` 256; `embed` 64.
+    /// Rows of a step, 2 to 1024. Default: 32; with `head` 256; `embed` without a teacher 64.
     pub batch: Option<usize>,
     /// Rows whose gradients are kept at once, 1 to `batch`; 0 leaves it to `persona.maintenance_memory`. Default: 0.
     pub accumulate: usize,
@@ -152,12 +153,15 @@ pub struct Options {
     pub patience: usize,
     /// Tokens of a text that are read, 8 to 8192. Default: 64 (`embed`, `rank`), else the bundle's.
     pub max_length: Option<usize>,
-    /// Rows that are drawn for each epoch, 0 is all. Default: 0; from an item table 4096.
+    /// Rows that are drawn for each epoch (with a teacher: once), 0 is all. Default: 0; from an item table 4096.
     pub rows: Option<usize>,
     /// Softness of the comparison (`embed`), 0.005 to 1. Default: 0.05.
     pub temperature: f32,
-    /// Hard negatives mined for each query (`embed`), 0 to 8. Default: 0.
-    pub negatives: usize,
+    /// Items beside its own that a query is compared with (`embed`), 0 to 8: hard negatives, or with a teacher the rest of
+    /// its list, half of them hard. Default: 0, with a teacher 4.
+    pub negatives: Option<usize>,
+    /// A cross-encoder, bundle or `rank` adapter, whose judgement `embed` learns in place of the rows' own. Default: none.
+    pub teacher: Option<String>,
     /// Share of each step that is general text, held to the base model's vectors (`embed`), 0 to 0.9. Default: 0.
     pub rehearsal: f32,
     /// When the adapter may be used: `better` or `always`. Default: `better`.
@@ -199,7 +203,8 @@ impl Default for Options {
             max_length: None,
             rows: None,
             temperature: 0.05,
-            negatives: 0,
+            negatives: None,
+            teacher: None,
             rehearsal: 0.0,
             adopt: Adopt::Better,
             seed: 1,
@@ -242,7 +247,8 @@ impl Options {
         range("patience", read.patience <= 1000, "from 0 to 1000")?;
         range("max_length", read.max_length.is_none_or(|n| (8..=8192).contains(&n)), "from 8 to 8192")?;
         range("temperature", within(read.temperature, 0.005, 1.0), "from 0.005 to 1")?;
-        range("negatives", read.negatives <= 8, "from 0 to 8")?;
+        range("negatives", read.negatives.is_none_or(|n| n <= 8), "from 0 to 8")?;
+        range("negatives", read.teacher.is_none() || read.negatives() > 0, "at least 1 where a teacher compares")?;
         range("rehearsal", within(read.rehearsal, 0.0, 0.9), "from 0 to 0.9")?;
         range("seed", read.seed <= 1 << 53, "from 0 to 2^53")?;
         Ok(read)
@@ -263,6 +269,27 @@ impl Options {
         Plan { method, layers: if self.layers == 0 { usize::MAX } else { self.layers } }
     }
 
+    /// Refuses what a task has no use for.
+    pub fn suit(&self, task: Task) -> Result<()> {
+        let wrong = |key: &str, reason: &str| {
+            Err(Error::InvalidValue { place: "options".into(), key: key.into(), reason: reason.into() })
+        };
+        match task {
+            Task::Embed if self.method == MethodName::Head => {
+                wrong("method", "embed has no head to train; known are lora, adapter, full")
+            }
+            Task::Classify | Task::Tag | Task::Rank if self.teacher.is_some() => {
+                wrong("teacher", "only embed learns from a cross-encoder")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Items beside its own that a query is compared with.
+    pub fn negatives(&self) -> usize {
+        self.negatives.unwrap_or(if self.teacher.is_some() { 4 } else { 0 })
+    }
+
     /// Passes over the rows.
     pub fn epochs(&self, task: Task) -> usize {
         let default = match (self.method, task) {
@@ -277,7 +304,7 @@ impl Options {
     pub fn batch(&self, task: Task) -> usize {
         let default = match (self.method, task) {
             (MethodName::Head, _) => 256,
-            (_, Task::Embed) => 64,
+            (_, Task::Embed) if self.teacher.is_none() => 64,
             _ => 32,
         };
         self.batch.unwrap_or(default)
@@ -331,5 +358,8 @@ mod tests {
             assert!(Options::read(&options).is_err(), "{key} passed");
         }
         assert!(Options::read(&json!({})).is_err());
+        assert!(Options::read(&json!({"name": "mine", "teacher": "judge", "negatives": 0})).is_err());
+        let taught = Options::read(&json!({"name": "mine", "teacher": "judge"})).unwrap();
+        assert!(taught.negatives() == 4 && taught.suit(Task::Embed).is_ok() && taught.suit(Task::Rank).is_err());
     }
 }

@@ -11,8 +11,9 @@ use super::adapter::{self, Adapter};
 use super::data::Data;
 use super::judge::{Judged, judge};
 use super::optimizer::{Moments, Step, schedule};
-use super::options::{Adopt, MethodName, Options, Task};
+use super::options::{Adopt, Options, Task};
 use super::sample::{Kind, Samples};
+use super::teacher::CrossEncoder;
 use super::{probe, report};
 use crate::control::Control;
 use crate::embed::gradient::{Gradient, Net, Sums, Tape};
@@ -56,6 +57,8 @@ pub struct State {
     pub(super) stale: usize,
     /// How the base model does, row by row.
     pub(super) base: Vec<f32>,
+    /// What a teacher has said so far.
+    pub(super) taught: Vec<f32>,
     /// What was told so far.
     pub told: Vec<Told>,
     /// Whether no step is left.
@@ -75,6 +78,7 @@ impl State {
                 ("second", &self.moments.second, false),
                 ("best", &self.best, false),
                 ("base", &self.base, false),
+                ("taught", &self.taught, false),
             ],
         )
     }
@@ -97,6 +101,7 @@ impl State {
             best_value: words.get("best").and_then(Value::as_f64),
             stale: number("stale")? as usize,
             base: array("base"),
+            taught: array("taught"),
             told: words.get("told").and_then(|t| serde_json::from_value(t.clone()).ok()).ok_or_else(broken)?,
             done: words.get("done") == Some(&Value::Bool(true)),
         })
@@ -144,24 +149,23 @@ struct Seen {
 }
 
 impl Run {
-    /// Prepares a run. `encoder` has to be in f32; `memory` bounds what is kept for the way back, in bytes.
+    /// Prepares a run. `encoder` has to be in f32; `teacher` is what the options name; `memory` bounds what is kept for the
+    /// way back, in bytes.
     pub fn new(
         options: Options,
         encoder: Arc<Encoder>,
+        teacher: Option<CrossEncoder>,
         data: &Data,
         memory: usize,
         control: &dyn Control,
     ) -> Result<Run> {
         let task = data.task();
-        if options.method == MethodName::Head && task == Task::Embed {
-            return Err(Error::InvalidValue {
-                place: "options".into(),
-                key: "method".into(),
-                reason: "embed has no head to train; known are lora, adapter, full".into(),
-            });
+        options.suit(task)?;
+        if options.teacher.is_some() != teacher.is_some() {
+            return Err(Error::Internal("a teacher comes with the options that name it".into()));
         }
         let net = encoder.trainable(options.plan(), control)?;
-        let samples = Samples::new(data, &options, &encoder, control)?;
+        let samples = Samples::new(data, &options, &encoder, teacher.as_ref(), control)?;
         let (tapes, sums, grad) = (Vec::new(), Sums::default(), Gradient::default());
         Ok(Run { options, task, encoder, net, samples, memory, tapes, sums, grad })
     }
@@ -203,7 +207,8 @@ impl Run {
         self.rows().div_ceil(self.options.batch(self.task)).max(1)
     }
 
-    /// Takes steps until `enough` says so, or all are taken. An epoch's end is a step of its own: the rows held out.
+    /// Takes steps until `enough` says so, or all are taken. An epoch's end is a step of its own: the rows held out. So is
+    /// each list that a teacher judges.
     pub fn advance(
         &mut self,
         state: &mut State,
@@ -211,6 +216,14 @@ impl Run {
         control: &dyn Control,
     ) -> Result<()> {
         let (epochs, steps) = (self.options.epochs(self.task), self.steps());
+        if let Kind::Taught(lists) = &mut self.samples.kind {
+            let (started, length) = (Instant::now(), self.options.length(self.task));
+            let all = lists.teach(&mut state.taught, &self.encoder, length, enough, control)?;
+            state.seconds += started.elapsed().as_secs_f64();
+            if !all {
+                return Ok(());
+            }
+        }
         self.net.set(&state.values[..self.net.len()])?;
         while !state.done {
             let started = Instant::now();
@@ -396,14 +409,21 @@ impl Run {
         let values = [adapter.values.as_slice(), &adapter.head].concat();
         let judged = self.judge(&values, control)?;
         let (gain, low, high) = report::gain(&judged.each, &state.base, self.options.seed);
+        let round = |x: f64| (x * 1e4).round() / 1e4;
         let control = &Quiet(control);
         let before = probe::score(&self.encoder, control)?;
-        let after = if border == 0 {
-            before
-        } else {
+        let (mut after, mut teacher) = (before, Value::Null);
+        if border > 0 {
             let merged = self.encoder.adapted("probe", "probe", &self.net, &adapter.values)?;
-            probe::score(&merged, control)?
-        };
+            after = probe::score(&merged, control)?;
+            if let Kind::Taught(lists) = &mut self.samples.kind {
+                lists.hear(&state.taught);
+                let length = self.options.length(self.task);
+                let agreement = |encoder: &Encoder| lists.agreement(encoder, length, control);
+                teacher =
+                    json!({"before": agreement(&self.encoder)?.map(round), "after": agreement(&merged)?.map(round)});
+            }
+        }
         let mut why = Vec::new();
         if judged.each.is_empty() {
             why.push("no rows were held out to judge it by".to_owned());
@@ -413,7 +433,7 @@ impl Run {
             ));
         }
         // Measured: +.14 on such queries, and nothing on those that people ask.
-        if matches!(self.samples.kind, Kind::Items { .. }) {
+        if self.samples.made() {
             why.push("it was judged by queries made of the items, which say little of what shoppers ask".to_owned());
         }
         // A classifier's vectors are its own affair; those of an embedding model are compared with anything.
@@ -421,8 +441,7 @@ impl Run {
             why.push(format!("it forgot: general probes score {after:.4}, and {before:.4} before"));
         }
         let adopted = why.is_empty() || self.options.adopt == Adopt::Always;
-        let round = |x: f64| (x * 1e4).round() / 1e4;
-        let metrics = json!({
+        let mut metrics = json!({
             "metric": judged.metric,
             "value": judged.value().map(round),
             "base": Judged::mean(&state.base).map(round),
@@ -434,6 +453,9 @@ impl Run {
             "seconds": round(state.told.iter().map(|t| t.seconds).sum()),
             "report": report::to_json(&judged.lines),
         });
+        if !teacher.is_null() {
+            metrics["agreement"] = teacher;
+        }
         let reason = (!why.is_empty()).then(|| why.join("; "));
         Ok((adapter, Verdict { adopted, reason, metrics }))
     }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 
-use super::data::{Data, Item, Pair, Tagged, asked};
+use super::data::{Data, Item, Pair, Tagged, asked, shown};
 use super::drawn::{Drawn, head_loss};
 use super::options::{MethodName, Options};
 use super::run::embed_all;
+use super::teacher::{CrossEncoder, Lists};
 use crate::control::Control;
 use crate::embed::{Batch, Encoder, Role};
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ pub(super) enum Kind {
     Labelled { tokens: Vec<Vec<u32>>, label_of: Vec<usize>, frozen: Vec<f32> },
     Pairs { pairs: Vec<Pair>, near: Vec<Vec<usize>> },
     Items { items: Vec<Item>, near: Vec<Vec<usize>> },
+    Taught(Lists),
     Graded { pairs: Vec<Pair> },
     Tagged { tokens: Vec<Vec<u32>>, label_of: Vec<Vec<usize>> },
 }
@@ -61,7 +63,13 @@ fn split<T: Ord>(rows: &[T], share: f32, seed: u64) -> (Vec<usize>, Vec<usize>) 
 }
 
 impl Samples {
-    pub(super) fn new(data: &Data, options: &Options, encoder: &Encoder, control: &dyn Control) -> Result<Samples> {
+    pub(super) fn new(
+        data: &Data,
+        options: &Options,
+        encoder: &Encoder,
+        teacher: Option<&CrossEncoder>,
+        control: &dyn Control,
+    ) -> Result<Samples> {
         let (share, seed) = (options.validation, options.seed);
         let length = options.length(data.task());
         let cut = |mut ids: Vec<u32>| {
@@ -102,14 +110,23 @@ impl Samples {
             }
             Data::Pairs(pairs) => {
                 let queries: Vec<&String> = pairs.iter().map(|pair| &pair.query).collect();
-                let (train, held) = split(&queries, share, seed);
+                let (mut train, mut held) = split(&queries, share, seed);
                 held_pairs = held.iter().map(|i| pairs[*i].clone()).collect();
                 let texts: Vec<&str> = pairs.iter().map(|pair| pair.item.as_str()).collect();
-                let near = near(&texts, options.negatives, encoder, control)?;
-                (Kind::Pairs { pairs: pairs.clone(), near }, train, held)
+                let kind = if let Some(teacher) = teacher {
+                    few(&mut train, drawn.take(), seed);
+                    let some = train.iter().chain(&held).map(|i| pairs[*i].clone()).collect();
+                    (train, held) = renumbered(&train, &held);
+                    let parts = (train.as_slice(), held.as_slice());
+                    Kind::Taught(Lists::new((some, false), parts, &texts, teacher, options, encoder, control)?)
+                } else {
+                    let near = near(&texts, options.negatives(), encoder, control)?;
+                    Kind::Pairs { pairs: pairs.clone(), near }
+                };
+                (kind, train, held)
             }
             Data::Items(items) => {
-                let (train, held) = split(&(0..items.len()).collect::<Vec<_>>(), share, seed);
+                let (mut train, mut held) = split(&(0..items.len()).collect::<Vec<_>>(), share, seed);
                 let mut random = Random::named(seed, "held");
                 held_pairs = held
                     .iter()
@@ -117,9 +134,23 @@ impl Samples {
                     .collect();
                 held_said = held.iter().map(|i| items[*i].said()).collect();
                 let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
-                let near = near(&texts, options.negatives, encoder, control)?;
                 drawn = Some(drawn.unwrap_or(DRAWN));
-                (Kind::Items { items: items.clone(), near }, train, held)
+                let kind = if let Some(teacher) = teacher {
+                    few(&mut train, drawn.take(), seed);
+                    let mut some = Vec::new();
+                    for i in &train {
+                        let item = &items[*i];
+                        some.push(Pair { query: asked(item, &mut random), item: item.text.clone(), grade: 1.0 });
+                    }
+                    some.extend(held_pairs.iter().cloned());
+                    (train, held) = renumbered(&train, &held);
+                    let parts = (train.as_slice(), held.as_slice());
+                    Kind::Taught(Lists::new((some, true), parts, &texts, teacher, options, encoder, control)?)
+                } else {
+                    let near = near(&texts, options.negatives(), encoder, control)?;
+                    Kind::Items { items: items.clone(), near }
+                };
+                (kind, train, held)
             }
             Data::Graded(pairs) => {
                 let (low, high) =
@@ -169,7 +200,7 @@ impl Samples {
             Kind::Labelled { tokens, .. } | Kind::Tagged { tokens, .. } => {
                 self.held.iter().for_each(|i| batch.push(&tokens[*i], &[]));
             }
-            Kind::Pairs { .. } | Kind::Items { .. } => {
+            Kind::Pairs { .. } | Kind::Items { .. } | Kind::Taught(_) => {
                 for pair in &self.held_pairs {
                     push(encoder, &pair.query, Role::Query, length, &mut batch)?;
                 }
@@ -195,6 +226,15 @@ impl Samples {
         self.held_batch = batch;
     }
 
+    /// Whether the queries were made of the items.
+    pub(super) fn made(&self) -> bool {
+        match &self.kind {
+            Kind::Items { .. } => true,
+            Kind::Taught(lists) => lists.made,
+            _ => false,
+        }
+    }
+
     /// Whether all vectors were made beforehand.
     pub(super) fn frozen(&self) -> bool {
         matches!(&self.kind, Kind::Labelled { frozen, .. } if !frozen.is_empty())
@@ -215,7 +255,7 @@ impl Samples {
     pub(super) fn first_head(&self, encoder: &Encoder, control: &dyn Control) -> Result<Vec<f32>> {
         let width = self.width;
         match &self.kind {
-            Kind::Pairs { .. } | Kind::Items { .. } => Ok(Vec::new()),
+            Kind::Pairs { .. } | Kind::Items { .. } | Kind::Taught(_) => Ok(Vec::new()),
             Kind::Graded { .. } => Ok(vec![0.0; width + 1]),
             Kind::Tagged { .. } => Ok(vec![0.0; self.labels.len() * (width + 1)]),
             Kind::Labelled { tokens, label_of, frozen } => {
@@ -295,6 +335,7 @@ impl Samples {
                     drawn.grades.push(pairs[*i].grade);
                 }
             }
+            Kind::Taught(lists) => lists.draw(rows, encoder, length, &mut drawn, &mut batch)?,
             Kind::Pairs { pairs, near } => {
                 let texts =
                     rows.iter().map(|i| (pairs[*i].query.clone(), pairs[*i].item.as_str(), pairs[*i].item.clone(), *i));
@@ -304,9 +345,9 @@ impl Samples {
                 drawn.contrast(texts, more, encoder, random, length, &mut batch)?;
             }
             Kind::Items { items, near } => {
-                let asked: Vec<String> = rows.iter().map(|i| asked(&items[*i], random)).collect();
-                let texts =
-                    rows.iter().zip(asked).map(|(i, query)| (query, items[*i].text.as_str(), items[*i].said(), *i));
+                let asked: Vec<(String, &str)> =
+                    rows.iter().map(|i| (asked(&items[*i], random), shown(&items[*i], random))).collect();
+                let texts = rows.iter().zip(asked).map(|(i, (query, text))| (query, text, items[*i].said(), *i));
                 let more = |i: usize, random: &mut Random| {
                     pick(near, i, random).map(|j| (items[j].text.as_str(), items[j].said()))
                 };
@@ -316,6 +357,19 @@ impl Samples {
         drawn.batch = batch;
         Ok(drawn)
     }
+}
+
+/// Leaves so many of the rows, drawn once; 0 leaves all.
+fn few(rows: &mut Vec<usize>, most: Option<usize>, seed: u64) {
+    if let Some(most) = most.filter(|most| *most > 0 && *most < rows.len()) {
+        Random::named(seed, "rows").shuffle(rows);
+        rows.truncate(most);
+    }
+}
+
+/// The places of rows that are put one behind the other.
+fn renumbered(train: &[usize], held: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    ((0..train.len()).collect(), (train.len()..train.len() + held.len()).collect())
 }
 
 fn pick(near: &[Vec<usize>], i: usize, random: &mut Random) -> Option<usize> {

@@ -9,7 +9,6 @@ No test sleeps for luck: what must have happened is asked for until it has (`unt
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 import time
@@ -17,16 +16,18 @@ from dataclasses import dataclass
 
 import psycopg
 from server import Server
+from sizes import size
 
 TESTS: list = []
-LIMIT_SECONDS = int(os.environ.get("PERSONA_LIMIT_SECONDS", "180"))
+LIMIT_SECONDS = size("PERSONA_LIMIT_SECONDS")
 
 
-def outcome(function=None, *, own: bool = False, preload: bool = True):
-    """Registers a test. `own`: a server of its own; `preload`: whether that server preloads."""
+def outcome(function=None, *, own: bool = False, preload: bool = True, once: bool = False):
+    """Registers a test. `own`: a server of its own; `preload`: whether that server preloads; `once`: long, and of code that is the
+    same for every version of Postgres, so `make test` runs it on the first."""
 
     def register(test):
-        test.own, test.preload = own or not preload, preload
+        test.own, test.preload, test.once = own or not preload, preload, once
         TESTS.append(test)
         return test
 

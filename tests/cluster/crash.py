@@ -1,16 +1,18 @@
 """kill -9 at random moments: Postgres recovers, and finds everything that was committed and nothing that was not."""
 
 import contextlib
+import json
 import os
 import random
 import signal
+import threading
 import time
 
 import psycopg
 from case import Background, Case, found, one, outcome, until
+from sizes import size
 
-# make soak says 500
-CYCLES = int(os.environ.get("PERSONA_KILL_CYCLES", "30"))
+CYCLES = size("PERSONA_KILL_CYCLES")
 
 
 def up(case: Case) -> bool:
@@ -18,6 +20,19 @@ def up(case: Case) -> bool:
     with contextlib.suppress(psycopg.OperationalError), case.connect():
         return True
     return False
+
+
+def kill_server(case: Case) -> None:
+    """kill -9 of the postmaster and of every process it has, all at one moment."""
+    postmaster = case.server.pid
+    os.kill(postmaster, signal.SIGSTOP)  # it starts no other while they are counted
+    children = [int(pid) for pid in open(f"/proc/{postmaster}/task/{postmaster}/children").read().split()]
+    for pid in (postmaster, *children):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    case.server.process.wait(10)
+    # its shared memory must be gone before another may begin
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children))
 
 
 def sound(case: Case) -> None:
@@ -82,17 +97,100 @@ def a_killed_server_loses_nothing(case: Case) -> None:
         left = case.one("SELECT count(*) FROM products_persona WHERE embedded IS DISTINCT FROM hash")
         with Background(case, "CALL persona.work('refresh', 'products', '{\"batch\": 32}')") as task:
             until(lambda: case.one("SELECT count(*) FROM products_persona WHERE embedded IS DISTINCT FROM hash") <= left - 64)
-            postmaster = case.server.pid
-            children = [int(pid) for pid in open(f"/proc/{postmaster}/task/{postmaster}/children").read().split()]
-            for pid in (postmaster, *children):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill_server(case)
             task.join(30)
-        case.server.process.wait(10)
-        # its shared memory must be gone before another may begin
-        until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in children))
         case.server.start()
         sound(case)
         now = case.one("SELECT count(*) FROM products_persona WHERE embedded IS DISTINCT FROM hash")
         assert now <= left - 64, (now, left)
     assert case.one("SELECT rows FROM persona.refresh('products') WHERE step = 'vectors'") == now
+
+
+def rankers(connection) -> list:
+    """What is known of the rankers of a catalog."""
+    return connection.execute("SELECT ranker, deployed, checksum FROM persona.rankers ORDER BY 1").fetchall()
+
+
+@outcome(own=True, once=True)
+def a_server_killed_in_training_keeps_its_ranker(case: Case) -> None:
+    """kill -9 of every process of the server during a training, and during one that commits in steps: the ranker that ranked ranks on, bit for bit, every committed event is there, no half-made ranker is; the step that was committed is gone on with, and ends with the weights of a training that was never stopped."""
+    small = {"samples": 100, "epochs": 1, "sequence": 1}
+    train = "SELECT count(*) FROM persona.train('products', %s)"
+    with case.connect() as connection:
+        connection.execute(train, (json.dumps({**small, "deploy": "always"}),))
+        before, story = found(connection, user=1), rankers(connection)
+    long = {"deploy": "always", "anew": True, "samples": 5000, "sequence": 20, "epochs": 50}
+    steps = json.dumps({**small, "sequence": 3, "anew": True, "deploy": "never"})
+    shown = "SELECT count(*) FROM persona.activity WHERE task = 'train' AND step = %s"
+    for sql, ready in ((f"SELECT * FROM persona.train('products', '{json.dumps({**long, 'sequence': 0})}')", lambda: case.one(shown, "samples")),
+                       (f"SELECT * FROM persona.train('products', '{json.dumps(long)}')", lambda: case.one(shown, "sequence")),
+                       (f"CALL persona.work('train', 'products', '{steps}')", lambda: case.one("SELECT count(*) FROM persona.tuning"))):
+        with case.connect() as connection:
+            connection.execute("INSERT INTO events (user_id, product_id, kind, session) VALUES (7777, 1, 'view', 'killed')")
+            events = one(connection, "SELECT count(*) FROM events")
+        with Background(case, sql) as task:
+            until(ready)
+            kill_server(case)
+            task.join(30)
+        case.server.start()
+        sound(case)
+        with case.connect() as connection:
+            assert found(connection, user=1) == before, sql
+            assert rankers(connection) == story, sql
+            assert one(connection, "SELECT count(*) FROM events") == events
+    with case.connect() as connection:
+        assert one(connection, "SELECT count(*) FROM persona.tuning") == 1
+        connection.execute(f"CALL persona.work('train', 'products', '{steps}')")
+        connection.execute(train, (steps,))
+        assert one(connection, "SELECT count(*) FROM persona.tuning") == 0
+        assert one(connection, "SELECT count(DISTINCT checksum) || ' of ' || count(*) FROM persona.rankers WHERE ranker > %s", story[-1][0]) == "1 of 2"
+
+
+@outcome(own=True, once=True)
+def a_server_killed_in_a_deploy_ranks_by_one_ranker(case: Case) -> None:
+    """kill -9 of every process of the server while a deploy is open, right after its commit, and at random moments of a storm of deploys: after each start exactly the ranker of the last commit is deployed, and searches give what it gave before, bit for bit."""
+    dice = random.Random(5)
+    known = {}
+    with case.connect() as connection:
+        known[None] = found(connection, user=1)
+        for seed in (1, 2):
+            connection.execute("SELECT count(*) FROM persona.train('products', %s)", (json.dumps(
+                {"samples": 100, "epochs": 1, "sequence": 0, "seed": seed, "anew": True, "deploy": "always"}),))
+            known[one(connection, "SELECT ranker FROM persona.rankers WHERE deployed")] = found(connection, user=1)
+        first, second = list(known)[1:]
+        made = one(connection, "SELECT count(*) FROM persona.rankers")
+        assert len({str(rows) for rows in known.values()}) == 3
+
+    def restarted(allowed: set) -> None:
+        case.server.start()
+        sound(case)
+        with case.connect() as connection:
+            deployed = [ranker for ranker, in connection.execute("SELECT ranker FROM persona.rankers WHERE deployed")] or [None]
+            assert len(deployed) == 1 and deployed[0] in allowed, (deployed, allowed)
+            assert found(connection, user=1) == known[deployed[0]]
+            assert one(connection, "SELECT count(*) FROM persona.rankers") == made
+
+    for autocommit, last in ((False, second), (True, first)):
+        with contextlib.suppress(psycopg.OperationalError), case.connect(autocommit=autocommit) as connection:
+            connection.execute("SELECT persona.deploy('products', %s)", (first,))
+            kill_server(case)
+        restarted({last})
+    for _ in range(2):
+        told: list = [first, first]
+
+        def storm() -> None:
+            with contextlib.suppress(psycopg.Error), case.connect() as connection:
+                while True:
+                    # the last that was answered, or the one that was under way
+                    told[:] = [told[1], second if told[1] == first else first]
+                    connection.execute("SELECT persona.deploy('products', %s)", (told[1],))
+
+        with case.connect() as connection:
+            connection.execute("SELECT persona.deploy('products', %s)", (first,))
+        thread = threading.Thread(target=storm, daemon=True)
+        thread.start()
+        time.sleep(dice.uniform(0.05, 0.5))  # the moment of the kill is what is random here
+        kill_server(case)
+        thread.join(30)
+        assert not thread.is_alive()
+        restarted(set(told))

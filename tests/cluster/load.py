@@ -1,14 +1,13 @@
 """Many sessions at once."""
 
-import os
 import random
 import threading
 import time
 
 from case import Case, found, ids, outcome
+from sizes import size
 
-# make soak says more
-SECONDS = float(os.environ.get("PERSONA_LOAD_SECONDS", "20"))
+SECONDS = size("PERSONA_LOAD_SECONDS")
 
 
 class Session(threading.Thread):

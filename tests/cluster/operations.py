@@ -222,3 +222,53 @@ def logical_replication_feeds_a_second_shop(case: Case) -> None:
         there.execute("ALTER SUBSCRIPTION shop DISABLE")
         there.execute("ALTER SUBSCRIPTION shop SET (slot_name = NONE)")
         there.execute("DROP SUBSCRIPTION shop")
+
+
+@outcome
+def a_dropped_table_takes_what_is_its_own(case: Case) -> None:
+    """DROP TABLE of the events ends their part: searches for a shopper find what they find for a stranger; DROP TABLE of the items takes companions and catalog along, a search is a clear error, and a table made again by that name can be catalogued."""
+    with case.connect() as connection:
+        connection.execute("DROP TABLE events")
+        assert one(connection, "SELECT count(*) FROM persona.event_source") == 0
+        assert found(connection, user=1) == found(connection, user=987654)
+        connection.execute("SELECT * FROM persona.refresh('products')")
+        connection.execute("CREATE TABLE kept AS SELECT id, title FROM products; ALTER TABLE kept ADD PRIMARY KEY (id)")
+        connection.execute("DROP TABLE products")
+        assert one(connection, "SELECT count(*) FROM pg_class WHERE relname LIKE 'products\\_persona%'") == 0
+        assert one(connection, "SELECT count(*) FROM persona.catalogs") == 0
+        assert sqlstate(connection, "SELECT count(*) FROM persona.search('products', 'shoes')") == "42P01"
+        connection.execute("ALTER TABLE kept RENAME TO products")
+        assert sqlstate(connection, "SELECT count(*) FROM persona.search('products', 'shoes')") == "55000"
+        connection.execute("SELECT persona.create_catalog('products', title => 'title')")
+        assert len(found(connection, "shoes")) == 20
+
+
+@outcome(own=True)
+def companions_are_replicated_as_tables_are(case: Case) -> None:
+    """Logical replication of the companion tables beside items and events, with the subscriber's own trigger disabled: items, words, vectors and statistics arrive, nothing is left to embed there, and the subscriber finds what the publisher finds, bit for bit."""
+    case.server.restart({"wal_level": "logical"})
+    other = f"{case.database}_copy"
+    case.server.psql(f'CREATE DATABASE "{other}" TEMPLATE "{case.database}"', database="postgres")
+    tables = case.one("SELECT string_agg(t::text, ', ') FROM (SELECT unnest(companions) FROM persona.catalogs UNION ALL VALUES ('products'::regclass), ('events')) s (t)")
+    case.do(f"CREATE PUBLICATION whole FOR TABLE {tables}")
+    case.do("SELECT pg_create_logical_replication_slot('whole', 'pgoutput')")
+    with case.connect(database=other) as there, case.connect() as here:
+        for name, in there.execute("SELECT tgname FROM pg_trigger WHERE tgrelid = 'products'::regclass AND NOT tgisinternal").fetchall():
+            there.execute(f'ALTER TABLE products DISABLE TRIGGER "{name}"')
+        there.execute(f"CREATE SUBSCRIPTION whole CONNECTION '{case.server.dsn(case.database)}' PUBLICATION whole "
+                      "WITH (create_slot = false, slot_name = 'whole', copy_data = false)")
+        here.execute("INSERT INTO products SELECT 9001, 'Zorbulon quartz lamp', description, brand, category, type, style, color, material, price, released "
+                     "FROM products WHERE id = 1; DELETE FROM products WHERE id = 2; UPDATE products SET title = title || ' anew' WHERE id = 3; "
+                     "INSERT INTO events (user_id, product_id, kind) SELECT 777, id, 'purchase' FROM products ORDER BY id DESC LIMIT 30")
+        here.execute("SELECT * FROM persona.refresh('products')")
+        here.execute("INSERT INTO events (user_id, product_id, kind, session) VALUES (778, 9001, 'view', 'last')")
+        until(lambda: there.execute("SELECT 1 FROM events WHERE session = 'last'").fetchone())
+        for connection in (here, there):
+            # a graph built elsewhere may order its near neighbours otherwise
+            connection.execute("SET enable_indexscan = off")
+        assert one(there, "SELECT count(*) FROM products_persona WHERE embedded IS DISTINCT FROM hash") == 0
+        for query, user in (*QUERIES, ("zorbulon lamp", 777), ("", 777), ("shoes anew", 778)):
+            assert found(there, query, user=user) == found(here, query, user=user), query
+        there.execute("ALTER SUBSCRIPTION whole DISABLE")
+        there.execute("ALTER SUBSCRIPTION whole SET (slot_name = NONE)")
+        there.execute("DROP SUBSCRIPTION whole")

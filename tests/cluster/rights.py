@@ -85,3 +85,24 @@ def a_callers_search_path_can_not_take_over(case: Case) -> None:
         rows = connection.execute("SELECT (item).id FROM persona.search(NULL::products, 'running shoes', user_id => 1) ORDER BY position").fetchall()
         assert [row[0] for row in rows] == ids(before)
     assert case.one("SELECT count(*) FROM stolen WHERE who <> 'reader'") == 0
+
+
+@outcome
+def a_reader_can_not_point_at_files(case: Case) -> None:
+    """A role that is no superuser may set none of the settings that name a folder, a library or a program's files, for itself, for a function or for a role; a bundle is named within the folder only; and export_adapter writes nothing."""
+    case.do("GRANT CREATE ON SCHEMA public TO reader")
+    with case.connect() as connection:
+        settings = {name: context for name, context in connection.execute("SELECT name, context FROM pg_settings WHERE name LIKE 'persona.%'")}
+    with case.connect(user="reader") as connection:
+        may = {name for name, context in settings.items() if context == "user"}
+        assert "persona.model_dir" in settings and may, settings
+        # whoever adds a setting decides whether everybody may set it
+        assert may == {"persona.model", "persona.history_limit", "persona.maintenance_memory", "persona.threads", "persona.precision", "persona.device"}, may
+        for name in set(settings) - may:
+            value = "5" if "worker" in name else "/tmp"
+            for sql in (f"SET {name} = '{value}'", f"SELECT set_config('{name}', '{value}', false)", f"ALTER ROLE reader SET {name} = '{value}'",
+                        f"ALTER SYSTEM SET {name} = '{value}'", f"CREATE FUNCTION public.sly() RETURNS int LANGUAGE sql SET {name} = '{value}' AS 'SELECT 1'"):
+                assert sqlstate(connection, sql) in ("42501", "55P02"), (sql, sqlstate(connection, sql))
+        for name in ("/etc", "../models/all-MiniLM-L6-v2", "all-MiniLM-L6-v2/..", ""):
+            states = {sqlstate(connection, f"SELECT persona.embed('x', model => '{name}')"), sqlstate(connection, f"SET persona.model = '{name}'; SELECT persona.embed('x')")}
+            assert None not in states and "XX000" not in states, (name, states)

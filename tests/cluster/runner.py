@@ -22,7 +22,19 @@ sys.path.insert(0, str(HERE.parent / "harness"))
 import place  # noqa: E402
 import wheel  # noqa: E402
 
-NOT_TESTS = {"runner", "case"}
+NOT_TESTS = {"runner", "case", "sizes"}
+# What of the same kind is tested without a server, and what is not tested at all.
+ELSEWHERE = {
+    "tests/embed_files.rs": "model files that are truncated, oversized, mis-shaped, no regular files, or mutated at random: errors or models, never a panic",
+    "tests/fuzz.rs": "the fuzz targets (filters, options, queries, stored bytes, files of a bundle) over their corpus and mutations; `make soak` runs them guided by coverage",
+    "tests/pg_regress": "every error with its SQLSTATE and hint, as a user sees it",
+}
+UNTRIED = (
+    "A panic in the callback that runs at a transaction's end: Postgres lets no error out of there, ours or another's.",
+    "How long an answer takes, as a way to learn of rows that are hidden.",
+    "A crash of the machine: the servers here run with `fsync = off`, and kill -9 leaves the kernel's buffers in place.",
+    "Random statements are made by `smith.py` from the functions in the catalog, not by sqlsmith.",
+)
 TEMPLATE = "shop"
 
 
@@ -44,12 +56,20 @@ def say(test) -> str:
 
 def listed(tests: list) -> str:
     """README.md's text."""
+    from sizes import SIZES
+
     lines = ["# Cluster tests", "",
              "What one session can't see: preload, cancel, kill, restart, concurrent sessions, roles, dump and restore. "
-             "`make test ONLY=cluster` runs", "them, `tests/cluster/runner.py NAME` some. This list is written by `runner.py --list`."]
+             "`make test ONLY=cluster` runs", "them, `tests/cluster/runner.py NAME` some. This list is written by `runner.py --list`.", "",
+             "¹ long, and of code that is the same for every version of Postgres: `make test` runs it on the first version only."]
     for file in dict.fromkeys(test.__module__ for test in tests):
         lines += ["", f"## {file}.py", "", "| test | outcome |", "| --- | --- |"]
-        lines += [f"| {test.__name__} | {say(test)} |" for test in tests if test.__module__ == file]
+        lines += [f"| {test.__name__}{' ¹' * test.once} | {say(test)} |" for test in tests if test.__module__ == file]
+    lines += ["", "## Sizes", "", "Each on every version of Postgres that is tested; `make soak` does more of it, and the variable sets either.", "",
+              "| variable | make test | make soak | what |", "| --- | --- | --- | --- |"]
+    lines += [f"| {name} | {short:,} | {long:,} | {what} |" for name, (short, long, what) in SIZES.items()]
+    lines += ["", "## Tested without a server", "", *(f"* `{place}`: {what}" for place, what in ELSEWHERE.items())]
+    lines += ["", "## Not tested", "", *(f"* {what}" for what in UNTRIED)]
     return "\n".join(lines) + "\n"
 
 
@@ -72,11 +92,12 @@ def make_template(installation, folder: Path) -> Path:
     return folder / "template"
 
 
-def run(installation, words: tuple[str, ...] = ()) -> tuple[int, int]:
-    """Runs the tests on one Postgres, and returns how many passed and failed."""
+def run(installation, words: tuple[str, ...] = (), again: bool = False) -> tuple[int, int]:
+    """Runs the tests on one Postgres, `again` on another one after the first, and returns how many passed and failed."""
     from server import Server
 
     tests = [test for test in load() if not words or any(word in f"{test.__module__}.{test.__name__}" for word in words)]
+    tests = [test for test in tests if not (again and test.once)]
     import case
 
     signal.signal(signal.SIGALRM, overdue)

@@ -3,7 +3,8 @@
 import json
 import time
 
-from case import Background, Case, found, one, outcome, until
+import psycopg
+from case import Background, Case, found, one, outcome, sqlstate, standby_of, until
 from dump import restore
 
 OPTIONS = {"name": "mine", "text": "title", "label": "category", "layers": 1, "rank": 4, "epochs": 4, "patience": 0, "adopt": "always"}
@@ -95,3 +96,76 @@ def a_change_of_model_is_seen_at_once_or_not_at_all(case: Case) -> None:
         assert task.sqlstate is None, task.sqlstate
         assert found(connection, "warm and dry") != before
         assert one(connection, "SELECT count(*) FROM products_persona_incoming") == 0
+
+
+@outcome(own=True)
+def an_adapter_is_used_on_a_standby(case: Case) -> None:
+    """An adapter made on the primary embeds, classifies and is listed on a hot standby, bit for bit; fine_tune, work and drop_adapter are 25006 there at once; what the primary drops is gone, and promoted it fine-tunes."""
+    ask = "SELECT array_agg(label || encode(float4send(score), 'hex')) FROM persona.classify('trail running shoes', 'mine')"
+    embed = "SELECT md5(persona.embed('trail running shoes', model => 'mine')::text)"
+    rows(case)
+    with standby_of(case) as standby:
+        with case.connect() as writer, psycopg.connect(standby.dsn(), autocommit=True) as reader:
+            def follow() -> None:
+                """the standby has played all of the primary's log"""
+                end = one(writer, "SELECT pg_current_wal_lsn()::text")
+                until(lambda: one(reader, "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", end))
+
+            follow()
+            assert sqlstate(reader, ask) == "42704"
+            tune(writer)
+            follow()
+            assert one(reader, ask) == one(writer, ask)
+            assert one(reader, embed) == one(writer, embed)
+            assert one(reader, "SELECT name FROM persona.adapters WHERE adopted") == "mine"
+            assert one(reader, "SELECT count(*) FROM persona.report('mine')") > 0
+            start = time.monotonic()
+            for sql in (work(name="more", epochs=500), "SELECT persona.drop_adapter('mine')",
+                        f"SELECT * FROM persona.fine_tune('classify', 'titles', '{json.dumps({**OPTIONS, 'name': 'more', 'epochs': 500})}')"):
+                assert sqlstate(reader, sql) == "25006", (sql, sqlstate(reader, sql))
+            assert time.monotonic() - start < 5
+            writer.execute("SELECT persona.drop_adapter('mine')")
+            follow()
+            assert sqlstate(reader, ask) == "42704"
+            case.server.stop()
+            assert one(reader, "SELECT pg_promote()") is True
+            tune(reader)
+            assert one(reader, "SELECT count(*) FROM persona.adapters") == 1
+
+
+@outcome
+def a_taught_run_goes_on_to_the_same_bytes(case: Case) -> None:
+    """Distillation that is cancelled while the teacher still judges has kept its scores, and goes on in another session to the bytes of a run that was never stopped; another teacher of the same name begins anew."""
+    rows(case)
+    case.do("CREATE TABLE graded AS SELECT category AS query, title AS item, id % 3 AS grade FROM products WHERE id % 40 = 0")
+    case.do("CREATE TABLE asked AS SELECT category AS query, title AS item FROM products WHERE id % 10 = 0")
+    plain = {"layers": 1, "rank": 4, "epochs": 1, "adopt": "always"}
+    taught = {**plain, "teacher": "judge", "negatives": 4, "batch": 16}
+    judge = "SELECT count(*) FROM persona.fine_tune('rank', 'graded', %s)"
+
+    def call(name: str) -> str:
+        return f"CALL persona.work('fine_tune', 'asked', '{json.dumps({'task': 'embed', 'name': name, 'seconds': 0, **taught})}')"
+
+    with case.connect() as connection:
+        connection.execute(judge, (json.dumps({**plain, "name": "judge"}),))
+        with Background(case, call("mine")) as task:
+            first = until(lambda: one(connection, "SELECT max(octet_length(state)) FROM persona.tuning"))
+            until(lambda: one(connection, "SELECT max(octet_length(state)) FROM persona.tuning") > first)
+            task.connection.cancel()
+            task.join(30)
+        assert task.sqlstate == "57014", task.sqlstate
+        key = one(connection, "SELECT key FROM persona.tuning")
+        assert one(connection, "SELECT count(*) FROM persona.adapters") == 1
+    with case.connect() as connection:
+        connection.execute(call("mine"))
+        connection.execute("SELECT count(*) FROM persona.fine_tune('embed', 'asked', %s)", (json.dumps({**taught, "name": "whole"}),))
+        assert one(connection, "SELECT count(DISTINCT hash) FROM persona.adapters WHERE name IN ('mine', 'whole')") == 1
+        before = one(connection, "SELECT hash FROM persona.adapters WHERE name = 'mine'")
+        connection.execute("SELECT persona.drop_adapter('judge'), persona.drop_adapter('mine')")
+        connection.execute(judge, (json.dumps({**plain, "name": "judge", "seed": 2}),))
+        with Background(case, call("mine")) as task:
+            until(lambda: one(connection, "SELECT count(*) FROM persona.tuning") == 1)
+            assert one(connection, "SELECT key FROM persona.tuning") != key
+            task.join(170)
+        assert task.sqlstate is None, task.sqlstate
+        assert one(connection, "SELECT hash FROM persona.adapters WHERE name = 'mine'") != before

@@ -3,18 +3,22 @@
 use pg_persona::catalog::filter::Filter;
 use pg_persona::catalog::options::SearchOptions;
 use pg_persona::catalog::rule::Rule;
+use pg_persona::control::Free;
+use pg_persona::embed::{Encoder, Precision, Role, Scratch};
 use pg_persona::tune::{Adapter, Options};
 use pg_persona::understand::build::{Builder, Fields};
 use pg_persona::understand::lexicon::Column;
 use pg_persona::understand::suggest::{Taste, suggest};
 use pg_persona::understand::{Lexicon, Settings, normalize, read};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// What is done with the bytes.
 pub type Target = fn(&[u8]);
 
 /// A target by its name, which is that of its folder in `corpus`.
-pub const ALL: [(&str, Target); 4] = [("filter", filter), ("options", options), ("query", query), ("bytes", bytes)];
+pub const ALL: [(&str, Target); 5] =
+    [("filter", filter), ("options", options), ("query", query), ("bytes", bytes), ("bundle", bundle)];
 
 /// The argument `filter`, and the row of a rule, which holds one.
 pub fn filter(data: &[u8]) {
@@ -57,6 +61,58 @@ pub fn bytes(data: &[u8]) {
         );
     }
     let _ = Adapter::read(data);
+}
+
+/// What of a bundle the first byte says that the rest replaces.
+const FILES: [&str; 6] = [
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+];
+
+/// A file of a model bundle; of the weights the header, whose length is put before it and the fixture's numbers behind it.
+pub fn bundle(data: &[u8]) {
+    let Some((which, content)) = data.split_first() else { return };
+    let file = FILES[usize::from(*which) % FILES.len()];
+    let Some(folder) = folder() else { return };
+    let (path, kept) = (folder.join("m").join(file), fixture().join(file));
+    let Ok(good) = std::fs::read(&kept) else { return };
+    let bytes = if file == "model.safetensors" {
+        let length = good.first_chunk().map_or(0, |length| u64::from_le_bytes(*length)) as usize;
+        [&(content.len() as u64).to_le_bytes(), content, good.get(8 + length..).unwrap_or_default()].concat()
+    } else {
+        content.to_vec()
+    };
+    if std::fs::write(&path, bytes).is_ok() {
+        let found = Encoder::load(folder, "m", Precision::F32, &Free)
+            .and_then(|encoder| encoder.embed(&["a red ball", ""], Role::Document, &mut Scratch::new(), &Free));
+        let _ = std::fs::write(&path, good);
+        assert!(found.is_err() || found.is_ok_and(|vectors| vectors.iter().all(|x| x.is_finite())));
+    }
+}
+
+/// The bundle that is altered: one of the fixtures, wherever this is built.
+fn fixture() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let inside = here.join("tests/fixtures/bert");
+    if inside.exists() { inside } else { here.join("../fixtures/bert") }
+}
+
+/// A folder of this process with a copy of the fixture, named m.
+fn folder() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("pg_persona_fuzz_{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("m/1_Pooling")).ok()?;
+        for file in FILES {
+            std::fs::copy(fixture().join(file), folder.join("m").join(file)).ok()?;
+        }
+        Some(folder)
+    });
+    made.as_deref()
 }
 
 /// A lexicon as a shop's: brands, categories, colours, and a query that was asked.

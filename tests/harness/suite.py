@@ -95,8 +95,8 @@ def engine(count: Count) -> None:
         count.one("engine (cargo test did not get to its end)", False)
 
 
-def on_postgres(count: Count, version: int | None, parts: set[str]) -> None:
-    """The parts that need a server, on one Postgres."""
+def on_postgres(count: Count, version: int | None, parts: set[str], again: bool = False) -> None:
+    """The parts that need a server, on one Postgres; `again` on another one after the first."""
     with place.vanishing() as folder:
         try:
             installation = Installation.chosen(version, folder)
@@ -105,13 +105,13 @@ def on_postgres(count: Count, version: int | None, parts: set[str]) -> None:
             count.one(f"build for Postgres {version or os.environ.get('PG_CONFIG')}", False)
             return
         if "regress" in parts:
-            with Server(installation) as server:
+            with Server(installation, settings=regress.SETTINGS) as server:
                 count.add(*regress.run(server))
         if "cluster" in parts:
             sys.path[:0] = [str(place.CHECKOUT / "tests" / "cluster"), str(regress_packages())]
             import runner
 
-            count.add(*runner.run(installation))
+            count.add(*runner.run(installation, again=again))
 
 
 def regress_packages():
@@ -133,7 +133,7 @@ def main() -> int:
         else:
             versions = [None] if os.environ.get("PG_CONFIG") else list(VERSIONS)
         for version in versions:
-            on_postgres(count, version, parts)
+            on_postgres(count, version, parts, again=version != versions[0])
     print(count)
     return 1 if count.failed else 0
 

@@ -116,8 +116,9 @@ impl Work {
 }
 
 impl Model {
-    /// This model in bytes: what it has of its own is packed anew, the rest is that of `base`, which is in bytes.
-    pub(super) fn in_bytes(&self, base: &Model) -> Model {
+    /// This model in bytes. Where it was changed from a model whose twin in bytes is `base`, only what it has of its own is
+    /// packed, and the rest is the twin's.
+    pub(super) fn in_bytes(&self, base: Option<&Model>) -> Model {
         let mut model = self.clone();
         let bytes = |mine: &mut Linear, base: Option<&Linear>| {
             let Linear::Float(dense) = &*mine else { return };
@@ -129,11 +130,12 @@ impl Model {
                 }
             };
         };
-        for (layer, base) in model.layers.iter_mut().zip(&base.layers) {
-            bytes(&mut layer.qkv, Some(&base.qkv));
-            bytes(&mut layer.out, Some(&base.out));
-            bytes(&mut layer.up, Some(&base.up));
-            bytes(&mut layer.down, Some(&base.down));
+        for (index, layer) in model.layers.iter_mut().enumerate() {
+            let base = base.and_then(|base| base.layers.get(index));
+            bytes(&mut layer.qkv, base.map(|b| &b.qkv));
+            bytes(&mut layer.out, base.map(|b| &b.out));
+            bytes(&mut layer.up, base.map(|b| &b.up));
+            bytes(&mut layer.down, base.map(|b| &b.down));
             if let Some(neck) = &layer.neck {
                 let [mut down, mut up] = neck.as_ref().clone();
                 bytes(&mut down, None);
@@ -141,8 +143,10 @@ impl Model {
                 layer.neck = Some(Arc::new([down, up]));
             }
         }
-        (model.words, model.positions, model.second) =
-            (base.words.clone(), base.positions.clone(), base.second.clone());
+        if let Some(base) = base {
+            (model.words, model.positions, model.second) =
+                (base.words.clone(), base.positions.clone(), base.second.clone());
+        }
         model
     }
 

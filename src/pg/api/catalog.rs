@@ -10,6 +10,7 @@ use super::super::zone::Zone;
 use super::super::{adapter, catalog, session, vector, worker};
 use crate::catalog::companion::name;
 use crate::catalog::options::{Exclude, from_object};
+use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::tune::Task;
 use crate::understand::Intent;
@@ -216,7 +217,7 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     }
     let key = key(&items, &all, options.key.as_deref())?;
     let model = wanted.model.clone().map_or_else(session::default_model, Ok)?;
-    let encoder = session::encoder(&model)?;
+    let encoder = session::encoder(&model, Role::Document)?;
     let dimension = encoder.info().dimension as i32;
     let text_search = match &options.text_search {
         Some(name) => text_search(name)?,

@@ -72,14 +72,14 @@ fn result(
         name!(p, f64),
     ),
 > {
-    let credits: Vec<f64> = credits.into_iter().flatten().map(|credit| f64::from(credit.signum())).collect();
-    let count = |sign: f64| credits.iter().filter(|credit| **credit == sign).count();
-    let (a, b, ties) = (count(1.0), count(-1.0), count(0.0));
-    let groups: Vec<usize> = (0..credits.len()).collect();
-    let figure = interval::mean(&credits, &groups, seed as u64);
-    let of = |part: fn(Figure) -> f64| figure.map(part);
-    let p = interval::sign_test(a as u64, b as u64);
-    let row =
-        (credits.len() as i64, a as i64, b as i64, ties as i64, of(|f| f.value), of(|f| f.low), of(|f| f.high), p);
-    TableIterator::once(row)
+    TableIterator::once(door(|| {
+        let credits: Vec<f64> = credits.into_iter().flatten().map(|credit| f64::from(credit.signum())).collect();
+        let count = |sign: f64| credits.iter().filter(|credit| **credit == sign).count();
+        let (a, b, ties) = (count(1.0), count(-1.0), count(0.0));
+        let groups: Vec<usize> = (0..credits.len()).collect();
+        let figure = interval::mean(&credits, &groups, seed as u64);
+        let of = |part: fn(Figure) -> f64| figure.map(part);
+        let p = interval::sign_test(a as u64, b as u64);
+        Ok((credits.len() as i64, a as i64, b as i64, ties as i64, of(|f| f.value), of(|f| f.low), of(|f| f.high), p))
+    }))
 }

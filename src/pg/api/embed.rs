@@ -20,7 +20,7 @@ impl Role {
 
 fn vectors(texts: &[&str], role: Role, model: Option<&str>) -> Result<Vec<Vector>> {
     let bundle = model.map_or_else(session::default_model, |name| Ok(name.to_owned()))?;
-    let encoder = session::encoder(&bundle)?;
+    let encoder = session::encoder(&bundle, role.0)?;
     if let ([text], embed::Role::Query) = (texts, role.0) {
         return Ok(vec![Vector(session::embed_query(&encoder, text)?.to_vec())]);
     }

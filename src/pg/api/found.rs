@@ -12,6 +12,7 @@ use crate::catalog::filter::Filter;
 use crate::catalog::options::{Exclude, Key, SearchOptions};
 use crate::catalog::rule::{Occasion, Rule, Surface};
 use crate::control::Control;
+use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::parts::Parts;
 use crate::random::Random;
@@ -235,7 +236,7 @@ pub fn find<T>(
     let columns = companion::columns(relation)?;
     let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
     identity::need_select(relation, &catalog.asked.name, &names)?;
-    let encoder = session::encoder(&catalog.model)?;
+    let encoder = session::encoder(&catalog.model, Role::Query)?;
     let identity = session::identity(&encoder);
     let mut store = PgStore::new(&catalog, &filter, &identity)?;
     let (understanding, vector) = understand::ask(&store, &encoder, call.query, &options)?;

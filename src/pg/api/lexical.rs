@@ -1,5 +1,6 @@
 //! Internal functions of the lexical source, called once for each matching row.
 
+use super::super::error::door;
 use super::super::tsvector::TsVector;
 use crate::retrieve::lexical::{Bm25, weighted};
 use pgrx::prelude::*;
@@ -22,12 +23,14 @@ fn bm25(fcinfo: pg_sys::FunctionCallInfo) -> f64 {
             pgrx::fcinfo::pg_getarg::<&[u8]>(fcinfo, 2).unwrap_or(&[]),
         )
     };
-    LAST.with_borrow_mut(|(bytes, unpacked)| {
-        if bytes != query {
-            *unpacked = Bm25::from_bytes(query).unwrap_or_default();
-            *bytes = query.to_vec();
-        }
-        unpacked.score(|lexeme| lexemes.find(lexeme), f64::from(length)).score
+    door(|| {
+        LAST.with_borrow_mut(|(bytes, unpacked)| {
+            if bytes != query {
+                *unpacked = Bm25::from_bytes(query).unwrap_or_default();
+                *bytes = query.to_vec();
+            }
+            Ok(unpacked.score(|lexeme| lexemes.find(lexeme), f64::from(length)).score)
+        })
     })
 }
 
@@ -37,5 +40,5 @@ fn bm25(fcinfo: pg_sys::FunctionCallInfo) -> f64 {
 fn length(fcinfo: pg_sys::FunctionCallInfo) -> f32 {
     // SAFETY: STRICT and the declared type say what the argument is.
     let lexemes = unsafe { TsVector::open(pgrx::fcinfo::pg_getarg_datum_raw(fcinfo, 0)) };
-    weighted(lexemes.lengths()) as f32
+    door(|| Ok(weighted(lexemes.lengths()) as f32))
 }

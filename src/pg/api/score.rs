@@ -9,6 +9,7 @@ use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
 use crate::catalog::rule::{Rule, Surface};
+use crate::embed::Role;
 use crate::error::Result;
 use crate::parts::Dimension;
 use crate::search::{Question, Request};
@@ -27,6 +28,8 @@ struct Asked {
     /// Whether some items are hidden from the caller: then each row is asked for.
     guarded: bool,
     question: Question,
+    /// A tsquery of what the query excludes.
+    unwanted: Option<String>,
     rules: Vec<Rule>,
     /// The factor of the part `rules`.
     factor: f64,
@@ -62,11 +65,12 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     let context = arguments.context.clone().map(JsonB);
     let context = Context::read(context.as_ref(), &catalog)?;
     let query = arguments.query.as_deref();
-    let encoder = session::encoder(&catalog.model)?;
+    let encoder = session::encoder(&catalog.model, Role::Query)?;
     let identity = session::identity(&encoder);
-    let store = PgStore::new(&catalog, &Filter::default(), &identity)?;
+    let mut store = PgStore::new(&catalog, &Filter::default(), &identity)?;
     let guarded = store.is_guarded();
     let (understanding, vector) = understand::ask(&store, &encoder, query, &options)?;
+    let unwanted = understanding.as_ref().map_or(Ok(None), |read| store.exclude(&read.unwanted()))?;
     let request = Request {
         query,
         user_id: arguments.user_id.as_deref(),
@@ -89,7 +93,7 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);
     drop(store);
     let key = column_name(&catalog.key)?;
-    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, rules, factor, key })
+    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, unwanted, rules, factor, key })
 }
 
 /// The score of a row; NULL for a NULL row.
@@ -141,8 +145,14 @@ fn score(
         };
         // SAFETY: the argument is a row.
         let key = unsafe { key_of(item.datum(), &asked.key) };
-        let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded);
+        let store = PgStore::again(&asked.catalog, &asked.identity, asked.guarded, asked.unwanted.clone());
         let mut known = key.map(|key| store.item(key, asked.question.words())).transpose()?.flatten();
+        // What the query excludes is no answer: it counts as an item that nothing is known of.
+        if asked.unwanted.is_some()
+            && let Some(item) = known.take()
+        {
+            known = (!store.without_unwanted(vec![item.id])?.is_empty()).then_some(item);
+        }
         if let Some(item) = &mut known {
             asked.question.learn(&store, item)?;
         }

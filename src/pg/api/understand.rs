@@ -5,9 +5,10 @@ use super::super::error::door;
 use super::super::identity::{self, Owner};
 use super::super::json::JsonB;
 use super::super::spi::{self, Arg, Mode};
-use super::super::store::PgStore;
+use super::super::store::{PgStore, aside};
 use super::super::{catalog, history, lexicon, session, understand as reading};
 use crate::catalog::filter::Filter;
+use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::store::{Scope, Store};
 use crate::understand::suggest::{Taste, suggest as complete};
@@ -20,7 +21,7 @@ use std::rc::Rc;
 #[pg_extern(sql = "CREATE FUNCTION persona._segment(content text) RETURNS text
     IMMUTABLE STRICT PARALLEL SAFE COST 5 LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';")]
 pub fn segment(content: &str) -> String {
-    segment::segment(content).into_owned()
+    door(|| Ok(segment::segment(content).into_owned()))
 }
 
 /// The catalog, once the caller may read what its lexicon is made of; and whether rows are hidden from the caller.
@@ -50,7 +51,7 @@ pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: Option
         }
         understood.dropped = reading::dropped(&store, &understood)?;
         if embed.unwrap_or(true) {
-            let encoder = session::encoder(&catalog.model)?;
+            let encoder = session::encoder(&catalog.model, Role::Query)?;
             let vector = session::embed_query(&encoder, &understood.text)?;
             reading::classify(&store, &lexicon, &mut understood, &vector)?;
             reading::tag(&store, &lexicon, &mut understood)?;
@@ -68,10 +69,7 @@ pub fn understand(items: Option<pg_sys::Oid>, query: Option<&str>, embed: Option
 fn nearest(catalog: &catalog::Catalog, identity: &str, vector: &[f32]) -> Result<Option<Category>> {
     let Some(column) = &catalog.category else { return Ok(None) };
     let store = PgStore::new(catalog, &Filter::default(), identity)?;
-    let scope = store.scope()?;
-    let ids = store.dense(vector, NEAREST, &scope)?;
-    let shown = format!("i.{}::pg_catalog.text", ident(column));
-    let found = store.rows(&ids, &shown, |_, row| Ok(row.get::<String>(1)))?;
+    let found = aside::near(&store, vector, NEAREST, column)?;
     let total = found.len();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for category in found.into_iter().flatten() {

@@ -26,7 +26,7 @@ impl Refresh<'_> {
 
     /// How many items wait for a vector of the catalog's model.
     pub fn pending(&self) -> Result<i64> {
-        let encoder = session::encoder(self.model())?;
+        let encoder = session::encoder(self.model(), Role::Document)?;
         let _owner = Acting::as_owner(self.catalog.owner());
         let sql = format!("SELECT count(*) FROM {} c WHERE {}", self.catalog.companion, PENDING);
         let identity = session::identity(&encoder);
@@ -79,7 +79,7 @@ impl Refresh<'_> {
              SELECT w.id, w.embedding, w.hash, $1 FROM unnest($2, $3, $4) w(id, embedding, hash)
              ON CONFLICT (id) DO UPDATE SET embedding = EXCLUDED.embedding, hash = EXCLUDED.hash, model = EXCLUDED.model"
         );
-        let identity = session::identity(&*session::encoder(self.model())?);
+        let identity = session::identity(&*session::encoder(self.model(), Role::Document)?);
         let count = {
             let _owner = Acting::as_owner(c.owner());
             let sql = format!("SELECT count(*) FROM {} c WHERE {waits}", c.companion);
@@ -113,7 +113,7 @@ impl Refresh<'_> {
 
     fn embed(&self, most: usize, pending: i64, waits: &str, lock: &str, write: &str) -> Result<i64> {
         let c = self.catalog;
-        let encoder = session::encoder(self.model())?;
+        let encoder = session::encoder(self.model(), Role::Document)?;
         let identity = session::identity(&encoder);
         let total = pending.min(i64::try_from(most).unwrap_or(i64::MAX));
         let document = Document::of(c)?;

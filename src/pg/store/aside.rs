@@ -8,6 +8,7 @@ use crate::pg::companion::{column, columns};
 use crate::pg::filter;
 use crate::pg::spi::{self, Arg, Mode};
 use crate::pg::tsvector::TsVector;
+use crate::pg::vector;
 use crate::retrieve::lexical::{self, Bm25, Term};
 use crate::retrieve::variant::Naming;
 use crate::store::{Scope, Store, Trend};
@@ -102,6 +103,45 @@ pub fn category(store: &PgStore, items: &[i64], n: usize, scope: &Scope) -> Resu
         // A category of very many items: what is popular anyway stands for it.
         _ => store.popular(n, scope),
     }
+}
+
+/// Candidates that the index keeps while it looks for neighbours that only vote: one that it misses changes no majority.
+const VOTING: &str = "40";
+
+/// What the `n` items nearest to a vector have in a column, of those that the caller may see.
+pub fn near(store: &PgStore, vector: &[f32], n: usize, name: &str) -> Result<Vec<Option<String>>> {
+    let c = store.catalog;
+    let value = format!("i.{}::pg_catalog.text", ident(name));
+    let scope = store.scope()?;
+    if scope != Scope::All {
+        return store.rows(&store.dense(vector, n, &scope)?, &value, |_, row| Ok(row.get(1)));
+    }
+    let types = vector::types()?;
+    let keys_type = pg_sys::Oid::from(c.key_array);
+    let sql = format!(
+        "SELECT array_agg(s.key) FROM (SELECT c.key FROM {} c WHERE c.embedding IS NOT NULL AND c.model = $2
+         ORDER BY c.embedding OPERATOR({}.<=>) $1 LIMIT $3) s",
+        c.companion, types.schema
+    );
+    let owner = store.owner();
+    owner.set(c"hnsw.ef_search", VOTING);
+    let args = [vector::halfvec_arg(vector, &types), Arg::of(store.identity.as_str()), Arg::of(n as i64)];
+    let keys = spi::first(Mode::ReadCustom, &sql, &args, |row| {
+        row.check(1, keys_type)?;
+        Ok(row.keep(1))
+    })?;
+    drop(owner);
+    let Some(keys) = keys.flatten() else {
+        store.need_identity()?;
+        return Ok(Vec::new());
+    };
+    let sql = format!(
+        "SELECT {value} FROM {} i WHERE i.{key} {} ANY ($1)",
+        c.asked.name,
+        c.key_equal,
+        key = ident(&c.key)
+    );
+    spi::query(Mode::Read, &sql, &[Arg::raw(keys_type, Some(keys))], |row| Ok(row.get(1)))
 }
 
 /// See `Store::segment`.

@@ -39,8 +39,8 @@ fn split_measure(lexeme: &str) -> Option<(String, String)> {
 
 impl PgStore<'_> {
     /// Leaves out of every source what bears one of the phrases in its title, brand, category or attributes. A body may
-    /// well say of an item what it is not.
-    pub fn exclude(&mut self, phrases: &[String]) -> Result<()> {
+    /// well say of an item what it is not. Gives the tsquery of what is not wanted.
+    pub fn exclude(&mut self, phrases: &[String]) -> Result<Option<String>> {
         let mut queries = Vec::new();
         for phrase in phrases {
             let words = self.lexemes(phrase, &self.catalog.text_search)?;
@@ -50,7 +50,7 @@ impl PgStore<'_> {
             }
         }
         self.unwanted = (!queries.is_empty()).then(|| queries.join(" | "));
-        Ok(())
+        Ok(self.unwanted.clone())
     }
 
     /// The lexemes of a text, as a configuration makes them.
@@ -108,7 +108,7 @@ impl PgStore<'_> {
     }
 
     /// Those of the items that bear nothing unwanted.
-    pub(super) fn without_unwanted(&self, items: Vec<i64>) -> Result<Vec<i64>> {
+    pub fn without_unwanted(&self, items: Vec<i64>) -> Result<Vec<i64>> {
         let Some(unwanted) = &self.unwanted else { return Ok(items) };
         let _owner = self.owner();
         let sql =

@@ -1,8 +1,10 @@
 //! The launcher: which database gets a worker, and when.
 
+use super::super::error::fault_point;
 use super::super::guc;
 use super::board::{self, Place};
 use super::{Moment, builder, now, process};
+use crate::fault::Place as Fault;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::HashMap;
@@ -77,6 +79,7 @@ pub extern "C-unwind" fn pg_persona_launcher(_argument: pg_sys::Datum) {
 impl Launcher {
     /// Looks once; when it is to look again.
     fn round(&mut self) -> Moment {
+        fault_point(Fault::Round);
         self.workers.retain(|worker| {
             let stopped = worker.is_stopped();
             if stopped {

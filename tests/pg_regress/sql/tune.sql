@@ -40,6 +40,35 @@ CREATE TABLE judged AS SELECT q AS query, p.title AS item, (p.category = q)::int
 FROM (VALUES ('puzzle'), ('board game'), ('running shoes'), ('leather boots')) v(q), products p WHERE p.id <= 12;
 SELECT count(*) FROM persona.fine_tune('rank', 'judged', '{"name": "ranks", "epochs": 1, "validation": 0.25, "adopt": "always"}');
 SELECT array_length(persona.rerank('puzzle', ARRAY['a puzzle', 'boots', NULL], model => 'ranks'), 1);
+-- the cross-encoder teaches an embedding model, at once or in committed steps
+SELECT count(*) FROM persona.fine_tune('embed', 'judged', '{"name": "taught1", "teacher": "ranks", "negatives": 3, "epochs": 1, "batch": 8, "rank": 4, "validation": 0.25, "adopt": "always"}');
+CALL persona.work('fine_tune', 'judged', '{"task": "embed", "name": "taught2", "teacher": "ranks", "negatives": 3, "epochs": 1, "batch": 8, "rank": 4, "validation": 0.25, "adopt": "always", "seconds": 0}');
+SELECT count(DISTINCT hash) AS hashes, count(*), min((metrics #>> '{agreement,before}')::real) BETWEEN 0 AND 1 AS before, min((metrics #>> '{agreement,after}')::real) BETWEEN 0 AND 1 AS after
+FROM persona.adapters WHERE name LIKE 'taught_';
+SELECT persona.embed('puzzle', model => 'taught1') <> persona.embed('puzzle') AS changed;
+SELECT count(*) FROM persona.fine_tune('embed', 'products', '{"name": "taught3", "teacher": "ranks", "from": "items", "rows": 32, "negatives": 2, "epochs": 1, "rank": 4}');
+SELECT adopted, reason LIKE '%queries made of the items%' AS reason, (metrics #>> '{rows,train}')::int AS lists FROM persona.adapters WHERE name = 'taught3';
+-- a tagger learns from queries what stands in no title, where what was taken bears it
+INSERT INTO events SELECT u, p.id, timestamptz '2026-02-02 12:00:00+00', 'view', p.brand || ' ' || p.category, 's', 'FR' FROM products p, generate_series(1, 3) u WHERE p.id <= 60;
+INSERT INTO events SELECT 1, p.id, timestamptz '2026-02-02 12:00:00+00', k, q, 's', 'FR'
+FROM products p, (VALUES ('view', 'Zephyr shop'), ('impression', 'seen ' || p.brand), ('return', 'back ' || p.brand)) v(k, q) WHERE p.id <= 5;
+SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "titles", "from": "items", "epochs": 1, "rank": 4, "adopt": "always"}');
+SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "queries", "from": "queries", "epochs": 12, "batch": 4, "patience": 0, "adopt": "always"}');
+SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "both", "epochs": 1, "rank": 4, "adopt": "always"}');
+SELECT name, 'B-brand' = ANY (labels) AS brand, (metrics #>> '{rows,train}')::int + (metrics #>> '{rows,held_out}')::int AS rows
+FROM persona.adapters WHERE name IN ('titles', 'queries', 'both') ORDER BY name;
+SELECT count(DISTINCT query) AS queries FROM events e JOIN products p ON p.id = e.product_id WHERE query ILIKE '%' || p.color || '%' OR (kind = 'view' AND query ILIKE '%' || p.brand || '%');
+SELECT label, value FROM persona.tag('Corvo puzzle', 'queries');
+-- what too few shoppers asked is left out
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', options => '{"min_shoppers": 3}');
+INSERT INTO events SELECT u, 1, timestamptz '2026-02-02 12:00:00+00', 'view', 'Borealis by two', 's', 'FR' FROM generate_series(1, 2) u, generate_series(1, 3);
+SELECT count(*) FROM persona.fine_tune('tag', 'products', '{"name": "three", "from": "queries", "epochs": 1, "rank": 4, "adopt": "always"}');
+SELECT count(*) FROM persona.fine_tune('embed', 'products', '{"name": "asked3", "from": "queries", "epochs": 1, "rank": 4, "adopt": "always"}');
+SELECT name, (metrics #>> '{rows,train}')::int + (metrics #>> '{rows,held_out}')::int AS rows FROM persona.adapters WHERE name IN ('three', 'asked3') ORDER BY name;
+SELECT count(*) AS queries FROM (SELECT query FROM events WHERE kind = 'view' AND query IS NOT NULL GROUP BY 1 HAVING count(DISTINCT user_id) >= 3) q;
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', options => '{"min_shoppers": null}');
 SELECT name, task, method FROM persona.adapters ORDER BY name;
 -- a catalog understands by a classifier and a tagger of the shop's own
 CREATE TABLE said (content text, intent text);
@@ -96,6 +125,17 @@ SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "missing"}')
 SELECT persona.fine_tune('guess', 'asks', '{"name": "x"}');
 SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "content", "label": "topic", "learning_rate": 2}');
 SELECT persona.fine_tune('embed', 'products', '{"name": "x", "method": "head"}');
+SELECT persona.fine_tune('classify', 'asks', '{"name": "x", "text": "content", "label": "topic", "teacher": "ranks"}');
+SELECT persona.fine_tune('embed', 'judged', '{"name": "x", "teacher": "ranks", "negatives": 0}');
+\set VERBOSITY default
+SELECT persona.fine_tune('embed', 'judged', '{"name": "x", "teacher": "nobody"}');
+SELECT persona.fine_tune('embed', 'judged', '{"name": "x", "teacher": "all-MiniLM-L6-v2"}');
+SELECT persona.fine_tune('embed', 'judged', '{"name": "x", "teacher": "topics"}');
+SELECT persona.fine_tune('embed', 'judged', '{"name": "x", "teacher": "none"}');
+BEGIN READ ONLY;
+SELECT persona.fine_tune('embed', 'judged', '{"name": "x"}');
+ROLLBACK;
+\set VERBOSITY sqlstate
 SELECT * FROM persona.classify('x', 'shop');
 SELECT * FROM persona.classify('x', 'nobody');
 SELECT persona.drop_adapter('nobody');

@@ -48,6 +48,11 @@ DELETE FROM products WHERE id = 3000;
 -- What is not wanted is in no source, before any limit.
 SELECT count(*) FILTER (WHERE (item).color = 'red') AS red, count(*) FROM persona.search(NULL::products, 'running shoes not red', k => 200);
 SELECT count(*) FILTER (WHERE (item).color = 'red') AS red, count(*) FROM persona.search(NULL::products, 'running shoes -red', user_id => 1, k => 100, filter => '{"price": {"lt": 200}}');
+-- For score, what is excluded is no answer: it counts as an item that nothing is known of.
+SELECT count(*) FILTER (WHERE color = 'red' AND scored = nothing) AS red_as_unknown, count(*) FILTER (WHERE color = 'red') AS red,
+    count(*) FILTER (WHERE color <> 'red' AND scored > nothing) > 10 AS others_score
+FROM (SELECT p.color, persona.score(p, 'running shoes -red', user_id => 1) AS scored, min(persona.score(p, 'running shoes -red', user_id => 1)) OVER () AS nothing
+    FROM products p WHERE p.title ~* 'shoes') s;
 SELECT count(*) FILTER (WHERE (item).color = 'red') > 0 AS red FROM persona.search(NULL::products, 'running shoes not red', k => 200, options => '{"understand": false}');
 
 -- Synonyms: one way, two ways, while valid.
