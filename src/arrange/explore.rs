@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_record_of_some_takings_ends_the_doubt() {
-        for (shown, taken, doubtful) in [(0.0, 0.0, true), (50.0, 3.0, true), (400.0, 20.0, false), (40.0, 20.0, false)] {
+        for (shown, taken, doubtful) in [(0.0, 0.0, true), (50.0, 3.0, true), (400.0, 20.0, false), (40.0, 20.0, false)]
+        {
             assert_eq!(is_uncertain(&record(shown, taken), 0.05), doubtful, "{taken} of {shown}");
         }
     }

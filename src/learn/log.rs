@@ -178,6 +178,18 @@ impl Log {
         at + self.offsets.get(next.saturating_sub(1)).map_or(0.0, |(_, offset)| *offset)
     }
 
+    /// Values of context columns take the places that they had before; new ones come after them.
+    pub fn keep_values(&mut self, known: &[String]) {
+        let mut values = known.to_vec();
+        values.extend(self.values.iter().filter(|value| !known.contains(value)).cloned());
+        let place = |old: &u16| {
+            let value = self.values.get(usize::from(*old))?;
+            values.iter().position(|known| known == value).map(|place| place as u16)
+        };
+        let contexts = self.contexts.iter().map(|places| places.iter().filter_map(place).collect()).collect();
+        (self.contexts, self.values) = (contexts, values);
+    }
+
     /// Hours and days are those of a clock that is so far ahead of UTC.
     pub fn set_clock(&mut self, offsets: Vec<(f64, f64)>) {
         self.offsets = offsets;
@@ -312,6 +324,16 @@ mod tests {
         let shared = shop(f64::from);
         assert!(!shared.own_clock);
         assert_eq!(shared.asked(day), day);
+    }
+
+    #[test]
+    fn values_keep_the_places_that_they_had() {
+        let mut log = Log::new(vec![row(1, 1, 0.0, Kind::Purchase)], Vec::new(), Cleaned::default());
+        log.values = ["country=NO", "country=FR"].map(str::to_owned).to_vec();
+        log.contexts = vec![vec![0], vec![1]];
+        log.keep_values(&["country=FR".to_owned(), "country=ES".to_owned()]);
+        assert_eq!(log.values, ["country=FR", "country=ES", "country=NO"]);
+        assert_eq!(log.contexts, [vec![2], vec![0]]);
     }
 
     #[test]

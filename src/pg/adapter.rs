@@ -78,7 +78,8 @@ fn give_back() {
 
 /// The adapter of this name for a task; an error where it is none, or one for another task.
 pub fn need(name: &str, tasks: &[Task]) -> Result<Rc<Loaded>> {
-    let loaded = find(name, session::precision(Role::Document))?.ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
+    let loaded = find(name, session::precision(Role::Document))?
+        .ok_or_else(|| Error::UnknownAdapter { name: name.to_owned() })?;
     of_task(name, loaded, tasks)
 }
 

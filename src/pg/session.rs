@@ -377,7 +377,8 @@ pub fn preload() {
             fault_point(Place::Preload);
             let folder = model_dir()?;
             let encoder = Encoder::load(&folder, bundle, precision(Role::Document), &Free)?;
-            let twin = (encoder.info().precision != precision(Role::Query)).then(|| encoder.in_bytes(None)).transpose()?;
+            let twin =
+                (encoder.info().precision != precision(Role::Query)).then(|| encoder.in_bytes(None)).transpose()?;
             for encoder in std::iter::once(encoder).chain(twin) {
                 let loaded = Loaded { folder: folder.clone(), encoder: Arc::new(encoder), inherited: true };
                 SESSION.with_borrow_mut(|session| session.loaded.push(loaded));

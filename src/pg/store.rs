@@ -55,13 +55,7 @@ impl<'a> PgStore<'a> {
 
     /// A store for another row of the same statement: nothing is asked again. `unwanted` is what `exclude` made.
     pub fn again(catalog: &'a Catalog, identity: &str, guarded: bool, unwanted: Option<String>) -> PgStore<'a> {
-        PgStore {
-            catalog,
-            filter: ("true".to_owned(), Vec::new()),
-            identity: identity.to_owned(),
-            guarded,
-            unwanted,
-        }
+        PgStore { catalog, filter: ("true".to_owned(), Vec::new()), identity: identity.to_owned(), guarded, unwanted }
     }
 
     /// The catalog that is asked.

@@ -171,7 +171,7 @@ impl<'a> Training<'a> {
     fn ready(&self, until: f64) -> Result<Ready> {
         let encoder = session::encoder(&self.catalog.model, Role::Query)?;
         let identity = session::identity(&encoder);
-        let log = self.log(until)?;
+        let mut log = self.log(until)?;
         let baskets = log.baskets().len();
         if baskets < FEWEST {
             let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
@@ -179,13 +179,15 @@ impl<'a> Training<'a> {
         }
         let parent = if self.options.anew { None } else { ranker::deployed(self.catalog)? };
         let before = ranker::to_rank_by(self.catalog, None)?;
+        if let Some(known) = before.as_ref().filter(|_| parent.is_some()).and_then(|r| r.encoder.as_ref()) {
+            log.keep_values(&known.values);
+        }
         let table = self.table(&PgStore::new(self.catalog, &Filter::default(), &identity)?)?;
         let learnt_until = parent.map(|parent| ranker::data_until(self.catalog, parent)).transpose()?.flatten();
         let learnt_until = learnt_until.unwrap_or(f64::NEG_INFINITY);
         let plan = plan::plan(&log, learnt_until, u64::from(self.options.seed));
-        // An encoder that knows other texts or other values of context columns cannot go on.
-        let fits =
-            |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text && e.values == log.values);
+        // An encoder that knows other texts cannot go on.
+        let fits = |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text);
         let news = parent.is_some() && plan::has_news(&log, learnt_until);
         let goes_on = before.as_ref().filter(|_| news).filter(fits).cloned();
         Ok(Ready { encoder, identity, log, table, plan, parent, before, goes_on })

@@ -176,6 +176,16 @@ impl Encoder {
         }
     }
 
+    /// The same, with more values of context columns, of which nothing is learnt yet; `None` where its own are not the first.
+    pub fn with_values(mut self, values: &[String]) -> Option<Encoder> {
+        if !values.starts_with(&self.values) {
+            return None;
+        }
+        self.moments.resize((MOMENTS + values.len()) * WIDTH, 0.0);
+        self.values = values.to_vec();
+        Some(self)
+    }
+
     /// What an item is by its text alone.
     pub fn by_text(&self, vector: &[f32], mean: &[f32]) -> Own {
         let centred = centred(vector, mean);
@@ -337,6 +347,10 @@ mod tests {
         assert_eq!(Encoder::from_bytes(&encoder.to_bytes()).unwrap(), encoder);
         let moment = encoder.moment_of(0.0, &[("country".into(), "FR".into()), ("country".into(), "XX".into())]);
         assert_eq!(encoder.places(&moment)[3..], [MOMENTS]);
+        let more = encoder.clone().with_values(&["country=FR".into(), "country=XX".into()]).unwrap();
+        assert_eq!(more.moment(&moment), encoder.moment(&moment));
+        assert_eq!(more.places(&more.moment_of(0.0, &[("country".into(), "XX".into())]))[3..], [MOMENTS + 1]);
+        assert!(encoder.clone().with_values(&["country=XX".into()]).is_none());
         assert!(Encoder::from_bytes(&encoder.to_bytes()[..100]).is_err());
         assert!(Encoder::from_bytes(&[255; 8]).is_err());
     }

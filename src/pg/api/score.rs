@@ -93,7 +93,18 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
     rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);
     drop(store);
     let key = column_name(&catalog.key)?;
-    Ok(Asked { arguments: arguments.clone(), snapshot, catalog, identity, guarded, question, unwanted, rules, factor, key })
+    Ok(Asked {
+        arguments: arguments.clone(),
+        snapshot,
+        catalog,
+        identity,
+        guarded,
+        question,
+        unwanted,
+        rules,
+        factor,
+        key,
+    })
 }
 
 /// The score of a row; NULL for a NULL row.

@@ -135,12 +135,8 @@ pub fn near(store: &PgStore, vector: &[f32], n: usize, name: &str) -> Result<Vec
         store.need_identity()?;
         return Ok(Vec::new());
     };
-    let sql = format!(
-        "SELECT {value} FROM {} i WHERE i.{key} {} ANY ($1)",
-        c.asked.name,
-        c.key_equal,
-        key = ident(&c.key)
-    );
+    let sql =
+        format!("SELECT {value} FROM {} i WHERE i.{key} {} ANY ($1)", c.asked.name, c.key_equal, key = ident(&c.key));
     spi::query(Mode::Read, &sql, &[Arg::raw(keys_type, Some(keys))], |row| Ok(row.get(1)))
 }
 

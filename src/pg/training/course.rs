@@ -89,7 +89,11 @@ impl Training<'_> {
             return Ok(None);
         }
         let seed = u64::from(self.options.seed);
-        let training = match ready.goes_on.as_ref().and_then(|r| Some((r.number, r.encoder.clone()?))) {
+        let training = match ready
+            .goes_on
+            .as_ref()
+            .and_then(|r| Some((r.number, r.encoder.clone()?.with_values(&ready.log.values)?)))
+        {
             Some((number, encoder)) => {
                 let known = learned::all(self.catalog, number)?;
                 encoder::Training::from(&ready.table, settings(), encoder, &known, seed)
