@@ -15,7 +15,7 @@ from datetime import timedelta
 import simulated
 from figures import interval, mean
 
-SEARCHES, ASKED = 40_000, 1_500
+SEARCHES, ASKED = 20_000, 600
 OPTIONS = {"anew": True, "deploy": "never", "samples": 20_000, "epochs": 14}
 
 
