@@ -106,12 +106,12 @@ def export(bundle, to):
     return plain, small
 
 
-def build():
-    """The benchmark's program, compiled where make test compiles."""
-    command = [sys.executable, HARNESS / "build.py", "cargo", "bench", "--no-default-features", "--bench", "encoder",
+def build(name="encoder"):
+    """A benchmark's program, compiled where make test compiles."""
+    command = [sys.executable, HARNESS / "build.py", "cargo", "bench", "--no-default-features", "--bench", name,
                "--no-run", "--message-format=json"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    return next(m["executable"] for m in map(json.loads, lines) if m.get("executable") and m["target"]["name"] == "encoder")
+    return next(m["executable"] for m in map(json.loads, lines) if m.get("executable") and m["target"]["name"] == name)
 
 
 class Ours:

@@ -11,7 +11,7 @@ AS $$
     SELECT persona._create_catalog(items, pg_catalog.jsonb_build_object('title', title, 'body', body, 'attributes', attributes,
         'brand', brand, 'category', category, 'price', price, 'image', image, 'model', model, 'options', options))
 $$;
-COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers, exclude, intents, tags, worker, train';
+COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers, exclude, intents, tags, time_zone, stock, worker, train';
 
 CREATE FUNCTION persona.drop_catalog(items regclass) RETURNS void
 LANGUAGE sql VOLATILE AS $$ SELECT persona._drop_catalog(items) $$;

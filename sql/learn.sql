@@ -5,7 +5,7 @@ RETURNS TABLE (stage text, epoch int, loss double precision, pointwise double pr
     recommend_ndcg double precision, seconds double precision)
 LANGUAGE sql VOLATILE
 AS $$ SELECT * FROM persona._train(items, COALESCE(options, '{}')) $$;
-COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; it ranks where it is surely better on held-out behaviour; options: seed, samples, epochs, sequence, anew, deploy';
+COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; it ranks where it is surely better on held-out behaviour; options: seed, samples, epochs, sequence, anew, rehearsal, debias, deploy';
 
 CREATE FUNCTION persona.deploy(items regclass, ranker bigint) RETURNS bigint
 LANGUAGE sql VOLATILE

@@ -287,7 +287,7 @@ CREATE  FUNCTION "_evaluate"(
 	"high" double precision,  
 	"queries" bigint  
 )
-STRICT VOLATILE 
+VOLATILE 
 LANGUAGE c 
 AS 'MODULE_PATHNAME', 'evaluate_wrapper';
 
@@ -406,6 +406,18 @@ CREATE  FUNCTION "_recommend"(
 STABLE PARALLEL RESTRICTED  COST 10000
 LANGUAGE c 
 AS 'MODULE_PATHNAME', 'recommend_json_wrapper';
+
+CREATE OR REPLACE FUNCTION "_refresh"(
+	"items" oid, 
+	"options" jsonb 
+) RETURNS TABLE (
+	"step" TEXT,  
+	"rows" bigint,  
+	"seconds" double precision  
+)
+VOLATILE 
+LANGUAGE c 
+AS 'MODULE_PATHNAME', 'refresh_wrapper';
 
 CREATE  FUNCTION "_similar"(
 	"items" oid, 
@@ -535,7 +547,7 @@ CREATE  FUNCTION "_train"(
 	"recommend_ndcg" double precision,  
 	"seconds" double precision  
 )
-STRICT VOLATILE 
+VOLATILE 
 LANGUAGE c 
 AS 'MODULE_PATHNAME', 'train_wrapper';
 
@@ -545,7 +557,7 @@ RETURNS TABLE (stage text, epoch int, loss double precision, pointwise double pr
 LANGUAGE sql VOLATILE
 AS $$ SELECT * FROM persona._train(items, COALESCE(options, '{}')) $$;
 
-COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; it ranks where it is surely better on held-out behaviour; options: seed, samples, epochs, sequence, anew, deploy';
+COMMENT ON FUNCTION persona.train(regclass, jsonb) IS 'trains a ranker from the behaviour tables; a NOTICE and a row for each epoch; it ranks where it is surely better on held-out behaviour; options: seed, samples, epochs, sequence, anew, rehearsal, debias, deploy';
 
 CREATE FUNCTION persona.deploy(items regclass, ranker bigint) RETURNS bigint
 LANGUAGE sql VOLATILE
@@ -613,6 +625,16 @@ CREATE  FUNCTION "_understand"(
 STABLE PARALLEL RESTRICTED  COST 1000
 LANGUAGE c 
 AS 'MODULE_PATHNAME', 'understand_wrapper';
+
+CREATE OR REPLACE FUNCTION "_work"(
+	"task" TEXT, 
+	"source" oid, 
+	"options" jsonb, 
+	"step" INT 
+) RETURNS INT 
+VOLATILE 
+LANGUAGE c 
+AS 'MODULE_PATHNAME', 'work_wrapper';
 
 CREATE FUNCTION persona.interleave(a anyarray, b anyarray, seed bigint DEFAULT 0, k int DEFAULT 10)
 RETURNS TABLE ("position" int, item_id anyelement, team text)
@@ -875,7 +897,7 @@ COMMENT ON FUNCTION persona.trending(text, interval, jsonb, int, jsonb) IS 'tren
 
 COMMENT ON FUNCTION persona._trending(oid, interval, jsonb, int, jsonb) IS 'internal: trending by a table''s name';
 
-COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers, exclude, intents, tags, worker, train';
+COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers, exclude, intents, tags, time_zone, stock, worker, train';
 
 COMMENT ON FUNCTION persona.add_events IS 'adds a behaviour table to a catalog, or alters what its columns mean; without kind, every row is of kind_value (default: purchase); options: kinds, propensity';
 

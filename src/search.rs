@@ -163,8 +163,13 @@ impl Question {
         fixed::popularity(&self.whole, item)
     }
 
-    /// The same question ranked by a ranker, whose gates this call opens. What a ranker learns it learns of shoppers with a
-    /// past: for somebody unknown the fixed weights stay, unless the call names the ranker.
+    /// Whether a ranker may rank. What it learns it learns of shoppers with a past: for somebody unknown the fixed weights
+    /// stay, and none need be loaded, unless the call names it.
+    pub fn takes_ranker(&self, request: &Request) -> bool {
+        !self.shopper.is_unknown() || request.options.ranker.is_some()
+    }
+
+    /// The same question ranked by a ranker, whose gates this call opens, where [`Question::takes_ranker`] says so.
     ///
     /// `context` holds the caller's values of context columns.
     pub fn rank_by(
@@ -174,11 +179,11 @@ impl Question {
         request: &Request,
         context: &[(String, String)],
     ) -> Result<Question> {
-        if self.shopper.is_unknown() && request.options.ranker.is_none() {
+        if !self.takes_ranker(request) {
             return Ok(self);
         }
         let asked = request.query.is_some_and(|q| !q.trim().is_empty());
-        let moment = self.moment(request);
+        let moment = store.local(self.moment(request));
         let reading = match &ranker.encoder {
             Some(encoder) => {
                 let steps = sequence::steps(&self.history, self.at(request));
@@ -190,7 +195,9 @@ impl Question {
         };
         let head = if asked { Head::Answer } else { Head::Want };
         let factor = |dimension| request.options.factor(dimension);
-        let trained = Trained::open(ranker, &self.known_at(request, &[]), head, reading, factor);
+        let intent = self.understanding.as_deref().and_then(|u| u.intent.as_ref());
+        let room = weights::room(self.words.terms.len(), intent);
+        let trained = Trained::open(ranker, &self.known_at(request, &[]), head, reading, room, factor);
         self.trained = Some(trained);
         Ok(self)
     }

@@ -121,6 +121,10 @@ pub trait Store {
     fn popular(&self, n: usize, scope: &Scope) -> Result<Vec<i64>>;
     /// Those of the items that are in scope, in order.
     fn within(&self, items: &[i64], scope: &Scope) -> Result<Vec<i64>>;
+    /// A moment as the catalog's own clock shows it, both in seconds since 1970; a shop that names no time zone has UTC.
+    fn local(&self, at: f64) -> f64 {
+        at
+    }
     /// What a ranker has learnt of items; of those that it never saw, nothing.
     fn learned(&self, ranker: i64, items: &[i64]) -> Result<HashMap<i64, Own>> {
         let _ = (ranker, items);

@@ -10,12 +10,13 @@ use pg_persona::event::Kind;
 use pg_persona::learn::encoder::{self, Training};
 use pg_persona::learn::log::{Cleaned, Log, Logged};
 use pg_persona::learn::plan::{self, Course, Cut, Drawn, Known, Plan};
+use pg_persona::learn::propensity::Propensity;
 use pg_persona::learn::sample::{Lists, Texts};
 use pg_persona::learn::table::Table;
 use pg_persona::random::Random;
 use pg_persona::rank::network;
 use pg_persona::store::Store;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 const DAY: f64 = 86_400.0;
@@ -95,6 +96,11 @@ fn store(rows: &[Logged], known: Known, leaks: bool, plan: &Plan) -> Shop {
 
 /// The lists of the first slice, drawn with what a store says.
 fn lists(rows: &[Logged], leaks: bool) -> Lists {
+    lists_without(rows, leaks, &HashSet::new())
+}
+
+/// The same with items that cannot be bought.
+fn lists_without(rows: &[Logged], leaks: bool, out_of_stock: &HashSet<i64>) -> Lists {
     let log = Log::new(rows.to_vec(), Vec::new(), Cleaned::default());
     let plan = plan::plan(&log, f64::NEG_INFINITY, 3);
     let slice = &plan.slices[0];
@@ -105,8 +111,8 @@ fn lists(rows: &[Logged], leaks: bool) -> Lists {
     let table = Table::new(told.collect(), &known.whole().unwrap().mean);
     let mut training = Training::new(&table, encoder::Settings { batch: 64, drawn: 20, ..Default::default() }, &log, 1);
     training.pass(&log, &plan.history, (1.0, 0.5), &Free).unwrap();
-    let course = Course { table: &table, training, least: 1 };
-    let shop = plan::Shop { log: &log, store: &known, texts: &titles, items: ITEMS as f64, before: None };
+    let course = Course { table: &table, training, least: 1, rehearsal: 1.0 };
+    let shop = plan::Shop { log: &log, store: &known, texts: &titles, items: ITEMS as f64, out_of_stock, before: None };
     let drawn = Drawn { samples: 400, others: 30, history: 50, seed: 5 };
     let mut cut = Cut::default();
     shop.draw((&plan, slice), Some(&course), drawn, &Free, &mut cut).unwrap();
@@ -183,4 +189,89 @@ fn no_feature_knows_the_future_and_a_planted_one_is_caught() {
         let found = changed(&lists(&rows, true), &lists(&other, true));
         assert!(found.contains("popularity.popularity") && found.contains("together.together"), "{found:?}");
     }
+}
+
+#[test]
+fn what_is_out_of_stock_is_no_negative_and_is_counted() {
+    let rows = behaviour(false);
+    let gone: HashSet<i64> = (1..=ITEMS).filter(|id| id % 3 == 0).collect();
+    let (all, some) = (lists(&rows, false), lists_without(&rows, false, &gone));
+    let passed_over = |lists: &Lists| {
+        let of = |(item, label): (&i64, &f32)| gone.contains(item) && *label <= 0.0;
+        lists.items.iter().zip(&lists.labels).filter(|both| of(*both)).count() as u64
+    };
+    assert!(passed_over(&all) > 100 && all.out_of_stock == 0);
+    assert!(passed_over(&some) == 0 && some.out_of_stock > 100);
+    // What was taken could be bought then.
+    assert!(some.items.iter().zip(&some.labels).any(|(item, label)| gone.contains(item) && *label > 0.0));
+}
+
+/// Searches of one shop: two things stand in every list, and either is clicked where it is looked at, the better one at
+/// each of three looks of four and the other at one of four. The worse one stands first, and the other is hardly seen.
+fn clicked() -> Vec<Logged> {
+    let mut random = Random::new(6);
+    let mut rows = Vec::new();
+    for list in 0..12_000u32 {
+        // Now and then they change places, and so the log tells how often each place is looked at.
+        let order = if random.uniform() < 0.1 { [2, 1] } else { [1, 2] };
+        for (place, item) in order.into_iter().enumerate() {
+            let row = |kind: Kind| Logged {
+                shopper: list,
+                item,
+                at: f64::from(list) * 600.0,
+                kind,
+                weight: kind.weight() as f32,
+                query: 1,
+                session: 1,
+                position: place as u16 + 1,
+                dwell: 0.0,
+                context: 0,
+            };
+            rows.push(row(Kind::Impression));
+            let (looked, wanted) = ([1.0, 0.15][place], if item == 2 { 0.75 } else { 0.25 });
+            if random.uniform() < looked && random.uniform() < wanted {
+                rows.push(row(Kind::Click));
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn a_click_counts_as_much_as_its_place_is_overlooked() {
+    let log = Log::new(clicked(), vec!["kind1 thing".into()], Cleaned::default());
+    let found = Propensity::estimate(&log);
+    assert!((found.weight(2) - 1.0 / 0.15).abs() < 1.5, "{}", found.weight(2));
+    let plan = plan::plan(&log, f64::NEG_INFINITY, 3);
+    let shop = items();
+    let titles = Titles(&shop);
+    let weighs = |propensity: Propensity| -> (f32, f32) {
+        let known = counted(log.events.iter().copied().filter(|row| row.weight > 0.0));
+        let out_of_stock = HashSet::new();
+        let shop = plan::Shop {
+            log: &log,
+            store: &known,
+            texts: &titles,
+            items: ITEMS as f64,
+            out_of_stock: &out_of_stock,
+            before: None,
+        };
+        let drawn = Drawn { samples: 1000, others: 30, history: 50, seed: 5 };
+        let mut cut = Cut { propensity, ..Cut::default() };
+        shop.draw((&plan, &plan.slices[0]), None, drawn, &Free, &mut cut).unwrap();
+        // What the listwise loss adds up for each of the two, whatever else is in the lists.
+        let mut sums = (0.0, 0.0);
+        for list in cut.train.lists.iter().filter(|list| list.head == network::Head::Answer) {
+            let labels = &cut.train.labels[list.range.clone()];
+            for (label, item) in labels.iter().zip(&cut.train.items[list.range.clone()]) {
+                let share = list.weight * label / labels.iter().sum::<f32>();
+                *(if *item == 1 { &mut sums.0 } else { &mut sums.1 }) += share;
+            }
+        }
+        sums
+    };
+    let (worse, better) = weighs(Propensity::default());
+    assert!(worse > better, "clicks as they are: {worse} {better}");
+    let (worse, better) = weighs(found);
+    assert!((better / worse - 3.0).abs() < 0.9, "clicks over their chance: {worse} {better}");
 }

@@ -11,8 +11,10 @@ its bound. Where the data is not there it says so and passes.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -52,6 +54,7 @@ def main() -> int:
             cancel(c, report, server)
         first(server, report, queries, "preloaded", key="first search ms")
         memory(server, report)
+        ranking(report)
         server.restart({"shared_preload_libraries": "", "persona.preload": ""})
         first(server, report, queries, "not preloaded")
         return report.end("latency")
@@ -103,6 +106,15 @@ def both(report, metric: str, times: list[float], key: str | None = None, shown:
     """Lines for the median and the 95th percentile."""
     report.line("electronics", f"{metric}, p50, ms", percentile(times, 0.5), len(times), digits=2, key=key, shown=shown)
     report.line("electronics", f"{metric}, p95, ms", percentile(times, 0.95), len(times), digits=2)
+
+
+def ranking(report) -> None:
+    """A trained ranker over 1,000 candidates whose features are there, inside the engine."""
+    program = subprocess.run([encoder.build("ranker")], check=True, stdout=subprocess.PIPE, text=True)
+    times = [ns / 1e6 for ns in json.loads(program.stdout)["ns"]]
+    report.line("engine", "trained ranker, 1,000 candidates, features ready, p50, ms", percentile(times, 0.5), len(times), digits=3,
+                key="rank 1000 ms")
+    report.line("engine", "trained ranker, 1,000 candidates, features ready, p95, ms", percentile(times, 0.95), len(times), digits=3)
 
 
 def refresh(c, report) -> None:

@@ -4,7 +4,7 @@ Prints one table; ends with status 1 if a figure misses its bound in floors.json
 (PERSONA_DATA, else shared/data beside the checkout), it says so and passes.
 
     run.py                           everything
-    run.py games retrieval           some of: electronics retrieval precision understanding games recommend gifts together diversity interleave explore intents tune
+    run.py games retrieval           some of: electronics retrieval precision understanding games recommend gifts together diversity interleave explore debias intents tune learn rehearse
     run.py --dsn "host=... dbname=..."   on a server that runs, in an empty database with the extension
 """
 
@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import arrange
+import debias
 import diversity
 import driver
 import explore
@@ -25,14 +26,15 @@ import interleave
 import learn
 import precision
 import protocols
+import rehearse
 import retrieval
 import shops
 import tuned
 import understanding
 from report import Report
 
-PARTS = ("electronics", "retrieval", "precision", "understanding", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore",
-         "intents", "tune", "learn")
+PARTS = ("electronics", "retrieval", "precision", "understanding", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "debias",
+         "intents", "tune", "learn", "rehearse")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
 
@@ -86,6 +88,8 @@ def main() -> int:
                 protocols.personal(c, report, "gifts", "gifts", "code", asked[:: options.gifts_every], what)
             if "together" in wanted:
                 arrange.bought_together(c, report, *shops.baskets(folder, GIFTS_SPLIT), every=1)
+        if "debias" in wanted:
+            debias.measure(c, report)
         if "interleave" in wanted:
             interleave.measure(c, report)
         if "intents" in wanted:
@@ -100,6 +104,8 @@ def main() -> int:
             learn.recommend(c, report, options.recommend_every)
             asked = ready(c, "gifts", lambda: shops.gifts(c, folder, GIFTS_SPLIT), again=True)
             learn.gifts(c, report, asked, options.gifts_every)
+        if "rehearse" in wanted:
+            rehearse.measure(c, report, folder)
         return report.end("quality" if wanted == set(PARTS) else None)
 
 

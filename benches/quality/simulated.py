@@ -15,7 +15,8 @@ model says: "position" (the place alone decides: 1/rank), or "dependent" (top do
 falls with the rank; Guo, Liu and Wang, 2009), in which no propensity by position is right.
 
 The log comes from three old rankers, one drawn for each search, and in `explore` of the searches from chance. None knows
-quality, and one prefers the worse items, so that clicks counted by themselves mislead. Each impression carries its
+quality, and one prefers the worse items, so that clicks counted by themselves mislead. With `shuffled` the same lists are
+shown in an order of chance, so that clicks at all places are as fair to each item. Each impression carries its
 propensity: the chance with which that item stood at that place. `new` items have no events yet.
 
 Everything comes from the seed. Plain Python, no package needed:
@@ -111,13 +112,13 @@ class Shop:
     """The shop with its truth. `table` is the item table's name, `events` the behaviour table's."""
 
     def __init__(self, seed: int = 1, click_model: str = "position", items: int = 2000, shoppers: int = 2000, new: float = 0.05,
-                 days: int = 60, explore: float = 0.1, table: str = "simulated"):
+                 days: int = 60, explore: float = 0.1, table: str = "simulated", shuffled: bool = False):
         if click_model not in ("position", "dependent"):
             raise ValueError(f'a click model is "position" or "dependent", not "{click_model}"')
         self.seed = seed
         self.rng = random.Random(f"shop {seed}")  # of the shop itself: the same for both click models
         self.log_rng = random.Random(f"log {seed} {click_model}")
-        self.click_model, self.days, self.explore = click_model, days, explore
+        self.click_model, self.days, self.explore, self.shuffled = click_model, days, explore, shuffled
         self.table, self.events = table, f"{table}_events"
         self.items = {n: self._item(n, n > items * (1 - new)) for n in range(1, items + 1)}
         self.shoppers = {n: self._shopper(n) for n in range(1, shoppers + 1)}
@@ -262,6 +263,10 @@ class Shop:
         ranked = rng.sample(pool, min(SHOWN, len(pool))) if rng.random() < self.explore else rng.choice(old)
         by_chance = self.explore / max(1, len(pool))
         by_rank = (1 - self.explore) / len(old)
+        if self.shuffled:
+            rng.shuffle(ranked := list(ranked))
+            shown = [by_chance * len(ranked) + by_rank * sum(item in one for one in old) for item in ranked]
+            return ranked, [chance / len(ranked) for chance in shown]
         return ranked, [by_chance + by_rank * sum(one[place] == item for one in old) for place, item in enumerate(ranked)]
 
     # how it is made

@@ -65,6 +65,8 @@ pub struct Log {
     /// Which vectors of the moment can be learnt: parts of the day where rows have more than one, days of the week after
     /// eight weeks, months after a year. Less would teach the log's own course.
     pub seasons: [bool; 3],
+    /// Seconds that the shop's clock is ahead of UTC, each from a moment on; none is UTC.
+    pub offsets: Vec<(f64, f64)>,
     /// What cleaning took out.
     pub cleaned: Cleaned,
     /// Whether times count each shopper's own steps: more than half of the shoppers begin at the very same moment. Such
@@ -167,14 +169,38 @@ impl Log {
     /// The moment of a row.
     pub fn moment_of(&self, row: &Logged) -> Moment {
         let values = self.contexts.get((row.context as usize).wrapping_sub(1)).cloned().unwrap_or_default();
-        Moment { at: row.at, values }
+        Moment { at: self.local(row.at), values }
+    }
+
+    /// A moment as the shop's clock shows it.
+    fn local(&self, at: f64) -> f64 {
+        let next = self.offsets.partition_point(|(from, _)| *from <= at);
+        at + self.offsets.get(next.saturating_sub(1)).map_or(0.0, |(_, offset)| *offset)
+    }
+
+    /// Values of context columns take the places that they had before; new ones come after them.
+    pub fn keep_values(&mut self, known: &[String]) {
+        let mut values = known.to_vec();
+        values.extend(self.values.iter().filter(|value| !known.contains(value)).cloned());
+        let place = |old: &u16| {
+            let value = self.values.get(usize::from(*old))?;
+            values.iter().position(|known| known == value).map(|place| place as u16)
+        };
+        let contexts = self.contexts.iter().map(|places| places.iter().filter_map(place).collect()).collect();
+        (self.contexts, self.values) = (contexts, values);
+    }
+
+    /// Hours and days are those of a clock that is so far ahead of UTC.
+    pub fn set_clock(&mut self, offsets: Vec<(f64, f64)>) {
+        self.offsets = offsets;
+        self.count_seasons();
     }
 
     fn count_seasons(&mut self) {
         let telling = || self.events.iter().filter(|e| e.weight > 0.0);
         let (from, to) = telling().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), e| (a.min(e.at), b.max(e.at)));
         let days = (to - from) / 86_400.0;
-        let parts: HashSet<usize> = telling().map(|e| sequence::moments(e.at)[0]).collect();
+        let parts: HashSet<usize> = telling().map(|e| sequence::moments(self.local(e.at))[0]).collect();
         let shared = !self.own_clock;
         self.seasons = [shared && parts.len() > 1, shared && days >= 56.0, shared && days >= 365.0];
     }
@@ -298,6 +324,31 @@ mod tests {
         let shared = shop(f64::from);
         assert!(!shared.own_clock);
         assert_eq!(shared.asked(day), day);
+    }
+
+    #[test]
+    fn values_keep_the_places_that_they_had() {
+        let mut log = Log::new(vec![row(1, 1, 0.0, Kind::Purchase)], Vec::new(), Cleaned::default());
+        log.values = ["country=NO", "country=FR"].map(str::to_owned).to_vec();
+        log.contexts = vec![vec![0], vec![1]];
+        log.keep_values(&["country=FR".to_owned(), "country=ES".to_owned()]);
+        assert_eq!(log.values, ["country=FR", "country=ES", "country=NO"]);
+        assert_eq!(log.contexts, [vec![2], vec![0]]);
+    }
+
+    #[test]
+    fn the_clock_of_the_shop_tells_the_hour() {
+        // 2011-03-27 is the day on which Berlin goes from one hour ahead to two, at 01:00 UTC.
+        let change = 1_301_187_600.0;
+        let rows = [-1.0, 1.0].map(|hour| row(1, hour as i64 + 5, change + hour * 3600.0 * 12.0, Kind::Purchase));
+        let mut log = Log::new(rows.to_vec(), Vec::new(), Cleaned::default());
+        assert_eq!(log.moment_of(&log.events[0]).at, rows[0].at);
+        log.set_clock(vec![(change - 86_400.0, 3600.0), (change, 7200.0)]);
+        assert_eq!(log.moment_of(&log.events[0]).at, rows[0].at + 3600.0);
+        assert_eq!(log.moment_of(&log.events[1]).at, rows[1].at + 7200.0);
+        // 13:00 UTC on the day before, 14:00 there; 13:00 and 15:00 on the day itself.
+        assert_eq!(sequence::moments(log.moment_of(&log.events[0]).at), [4, 8 + 5, 15 + 2]);
+        assert_eq!(sequence::moments(log.moment_of(&log.events[1]).at), [5, 8 + 6, 15 + 2]);
     }
 
     #[test]

@@ -24,13 +24,14 @@ impl Loss {
     }
 }
 
-/// The loss of scores for labels, where each candidate stands for so many; adds `weight` times its gradient to `gradient`,
-/// and returns that by the bias.
+/// The loss of scores for labels, where each candidate stands for so many and their order counts `order`; adds `weight`
+/// times its gradient to `gradient`, and returns that by the bias.
 pub fn list(
     scores: &[f32],
     labels: &[f32],
     counts: &[f32],
     bias: f32,
+    order: f32,
     weight: f32,
     gradient: &mut [f32],
 ) -> (Loss, f32) {
@@ -43,8 +44,8 @@ pub fn list(
     for (((score, label), count), gradient) in scores.iter().zip(labels).zip(counts).zip(gradient) {
         let share = count * (score - most).exp() / sum;
         if total > 0.0 {
-            loss.listwise -= label / total * (score - most - sum.ln());
-            *gradient += weight * (share - label / total);
+            loss.listwise -= order * label / total * (score - most - sum.ln());
+            *gradient += weight * order * (share - label / total);
         }
         // Labels over a propensity may exceed 1: they weigh the positive term.
         let logit = score + bias;
@@ -85,8 +86,9 @@ mod tests {
         let bias = -0.7;
         let mut gradient = [0.0; 4];
         let counts = [1.0f32, 7.0, 1.0, 2.5];
-        let (_, by_bias) = list(&scores, &labels, &counts, bias, 1.0, &mut gradient);
-        let at = |scores: &[f32], bias| f64::from(list(scores, &labels, &counts, bias, 1.0, &mut [0.0; 4]).0.joint());
+        let (_, by_bias) = list(&scores, &labels, &counts, bias, 1.7, 1.0, &mut gradient);
+        let at =
+            |scores: &[f32], bias| f64::from(list(scores, &labels, &counts, bias, 1.7, 1.0, &mut [0.0; 4]).0.joint());
         for n in 0..4 {
             let (mut up, mut down) = (scores, scores);
             up[n] += 1e-2;

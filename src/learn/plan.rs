@@ -5,6 +5,7 @@
 //! shopper's own (`Log::own_clock`), there is one slice: the last visit of each shopper, after all that lies before; some
 //! shoppers' are trained on, some stop, some judge.
 
+use super::blend;
 use super::encoder;
 use super::log::{Basket, Log};
 use super::propensity::Propensity;
@@ -17,7 +18,7 @@ use crate::measure::interval::{self, Figure};
 use crate::random::Random;
 use crate::rank::network::{HEADS, Head, Ranker};
 use crate::store::Store;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -51,6 +52,8 @@ pub struct Shop<'a> {
     pub texts: &'a dyn Texts,
     /// How many items the catalog has.
     pub items: f64,
+    /// Those that cannot be bought.
+    pub out_of_stock: &'a HashSet<i64>,
     /// The ranker to beat; `None` is the fixed weights.
     pub before: Option<&'a Arc<Ranker>>,
 }
@@ -113,6 +116,8 @@ pub struct Course<'a> {
     pub training: encoder::Training<'a>,
     /// Fewest shoppers of an item of which is told what was learnt.
     pub least: u32,
+    /// How much of what lies before is gone over again beside something new, as a share of it.
+    pub rehearsal: f64,
 }
 
 impl<'a> Course<'a> {
@@ -185,6 +190,11 @@ pub fn has_news(log: &Log, after: f64) -> bool {
 }
 
 impl Plan {
+    /// Baskets of all slices.
+    pub fn recent(&self) -> usize {
+        self.slices.iter().map(|slice| slice.baskets().count()).sum()
+    }
+
     /// Baskets to train on.
     pub fn trained(&self) -> usize {
         self.slices.iter().map(|slice| slice.train.len()).sum()
@@ -218,6 +228,7 @@ impl Shop<'_> {
             encoder,
             repeats: plan.repeats,
             catalog: self.items,
+            out_of_stock: self.out_of_stock,
             propensity,
             before: self.before,
             settings,
@@ -278,14 +289,18 @@ impl Shop<'_> {
         own.truncate(drawn.samples / 4);
         let settings = sample::Settings { others: usize::MAX, history: drawn.history, cut: 0.0, queries: 1 };
         let maker = self.maker(plan, propensity, encoder, settings);
-        let mut judged: Vec<(Head, u32, f64, f64)> = Vec::new();
+        let mut judged: Vec<Judged> = Vec::new();
         for some in own.chunks(AT_ONCE) {
             let mut lists = Lists::default();
             maker.lists(some, &mut random, control, &mut lists)?;
             for list in &lists.lists {
-                let after = train::ndcg(&lists, list, &train::scores(ranker, list, &lists));
-                let before = train::ndcg(&lists, list, &lists.before[list.range.clone()]);
-                judged.push((list.head, list.shopper, before, after));
+                judged.push(Judged {
+                    head: list.head,
+                    shopper: list.shopper,
+                    weight: f64::from(list.weight),
+                    before: train::ndcg(&lists, list, &lists.before[list.range.clone()]),
+                    after: train::ndcg(&lists, list, &train::scores(ranker, list, &lists)),
+                });
             }
         }
         Ok(HEADS.into_iter().filter_map(|head| Verdict::of(head, &judged, drawn.seed)).collect())
@@ -295,7 +310,14 @@ impl Shop<'_> {
 /// A share of the histories that is cut short in training.
 const CUT: f64 = 0.3;
 
-/// The encoder learns a slice, and as much of what lies before it, so that it is not forgotten.
+/// Some of the old baskets, so many as `share` of what is new.
+pub fn rehearsed(mut old: Vec<Basket>, new: usize, share: f64, random: &mut Random) -> Vec<Basket> {
+    random.shuffle(&mut old);
+    old.truncate((new as f64 * share).round() as usize);
+    old
+}
+
+/// The encoder learns a slice, and some of what lies before it, so that it is not forgotten.
 pub fn learn(
     course: &mut Course,
     log: &Log,
@@ -308,9 +330,8 @@ pub fn learn(
     let mut learnt: Vec<Basket> = own.baskets().cloned().collect();
     let mut old = plan.history.clone();
     old.extend(plan.slices[..slice].iter().flat_map(Slice::baskets).cloned());
-    Random::named(seed, &format!("rehearsed {slice}")).shuffle(&mut old);
-    old.truncate(learnt.len());
-    learnt.extend(old);
+    let mut random = Random::named(seed, &format!("rehearsed {slice}"));
+    learnt.extend(rehearsed(old, learnt.len(), course.rehearsal, &mut random));
     course.training.pass(log, &learnt, GOES_ON, control)?;
     Ok(())
 }
@@ -342,11 +363,23 @@ pub fn fit(
     control: &dyn Control,
     tell: &mut dyn FnMut(&Epoch),
 ) -> Result<(Ranker, Vec<Epoch>)> {
-    let ranker = parent.unwrap_or_else(|| train::start(&cut.train, seed));
-    train::fit(&cut.train, &cut.validation, ranker, settings, seed, control, tell)
+    let mut ranker = parent.unwrap_or_else(|| train::start(&cut.train, seed));
+    ranker.blend = 0.0;
+    let (mut ranker, epochs) = train::fit(&cut.train, &cut.validation, ranker, settings, seed, control, tell)?;
+    ranker.blend = blend::choose(&ranker, &cut.validation, seed);
+    Ok((ranker, epochs))
 }
 
-/// NDCG@10 of one head on held-out lists, before and after, with the difference.
+/// NDCG@10 of one list by two rankings.
+struct Judged {
+    head: Head,
+    shopper: u32,
+    weight: f64,
+    before: f64,
+    after: f64,
+}
+
+/// NDCG@10 of one head on held-out lists, before and after, with the difference; lists count as they weigh.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
     /// Which head.
@@ -362,15 +395,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Of (head, shopper, before, after) of each list; `None` where the head has none.
-    fn of(head: Head, judged: &[(Head, u32, f64, f64)], seed: u64) -> Option<Verdict> {
-        let own: Vec<_> = judged.iter().filter(|j| j.0 == head).collect();
-        let shoppers: Vec<u32> = own.iter().map(|j| j.1).collect();
-        let gains: Vec<f64> = own.iter().map(|j| j.3 - j.2).collect();
-        let mean = |value: fn(&(Head, u32, f64, f64)) -> f64| {
-            own.iter().map(|j| value(j)).sum::<f64>() / own.len().max(1) as f64
+    /// Of a head's lists; `None` where it has none.
+    fn of(head: Head, judged: &[Judged], seed: u64) -> Option<Verdict> {
+        let own: Vec<&Judged> = judged.iter().filter(|j| j.head == head).collect();
+        let shoppers: Vec<u32> = own.iter().map(|j| j.shopper).collect();
+        let each = own.len() as f64 / own.iter().map(|j| j.weight).sum::<f64>();
+        let gains: Vec<f64> = own.iter().map(|j| j.weight * each * (j.after - j.before)).collect();
+        let mean = |value: fn(&Judged) -> f64| {
+            own.iter().map(|j| j.weight * each * value(j)).sum::<f64>() / own.len().max(1) as f64
         };
-        let (before, after) = (mean(|j| j.2), mean(|j| j.3));
+        let (before, after) = (mean(|j| j.before), mean(|j| j.after));
         let gain = interval::mean(&gains, &shoppers, seed);
         (!own.is_empty()).then_some(Verdict { head, lists: own.len(), before, after, gain })
     }

@@ -1,8 +1,10 @@
 //! Position bias: how likely each position of a list is looked at, from the log alone.
 //!
-//! Where one item was shown for one query at two neighbouring positions, its clicks there differ only by how often the
-//! positions are looked at; the ratios chain from position to position (Agarwal and others, *Estimating Position Bias
-//! without Intrusive Interventions*, 2019, with adjacent pairs). No position is taken to be looked at more than the one above.
+//! Clicks on one item for one query at several positions differ only by how often those are looked at: what is expected of an
+//! item at a position is its impressions there, times the position's examination, times the item's attraction. Both are found
+//! by taking turns (the likelihood of that Poisson model has one maximum, and an item's own attraction biases nothing), from
+//! every pair of positions that the log holds rather than neighbours alone (Agarwal and others, *Estimating Position Bias
+//! without Intrusive Interventions*, 2019). No position is taken to be looked at more than the one above.
 
 use super::log::Log;
 use crate::event::Kind;
@@ -12,8 +14,13 @@ use std::collections::BTreeMap;
 const DEEPEST: usize = 50;
 /// The most that one taken item can count for.
 const CLIP: f32 = 10.0;
-/// Clicks at two positions together below which their ratio is not trusted.
+/// Clicks at a position below which it is not trusted, nor any below it.
 const FEWEST: f64 = 30.0;
+/// Turns that are taken, at most.
+const TURNS: usize = 1000;
+
+/// An item that stood at several positions for one query: each from 0, with the times it was shown and clicked there.
+type Moved = Vec<(usize, f64, f64)>;
 
 /// The chance that a position is looked at, against the first.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -24,47 +31,41 @@ pub struct Propensity {
 impl Propensity {
     /// From the impressions and what was taken of them; empty, and then every weight is 1, where the log does not tell.
     pub fn estimate(log: &Log) -> Propensity {
-        // Shown and taken by query, item and position.
-        let mut cells: BTreeMap<(u32, i64), BTreeMap<usize, (f64, f64)>> = BTreeMap::new();
-        for rows in log.shoppers() {
-            for row in log.events[rows].iter().filter(|r| r.query != 0 && r.position > 0 && r.item != 0) {
-                let position = usize::from(row.position);
-                if position > DEEPEST {
-                    continue;
-                }
-                let cell = cells.entry((row.query, row.item)).or_default().entry(position).or_default();
-                match row.kind {
-                    Kind::Impression => cell.0 += 1.0,
-                    Kind::Click => cell.1 += 1.0,
-                    _ => {}
+        let moved = moved(log);
+        let depth = told(&moved);
+        if depth < 2 {
+            return Propensity::default();
+        }
+        let within = |item: Moved| item.into_iter().filter(|(position, ..)| *position < depth).collect::<Moved>();
+        let moved: Vec<Moved> = moved.into_iter().map(within).filter(|item| item.len() > 1).collect();
+        let mut looked = vec![1.0f64; depth];
+        for _ in 0..TURNS {
+            let (mut clicks, mut expected) = (vec![0.0; depth], vec![0.0; depth]);
+            for item in &moved {
+                let taken: f64 = item.iter().map(|(_, _, clicked)| clicked).sum();
+                let exposed: f64 = item.iter().map(|(position, shown, _)| shown * looked[*position]).sum();
+                for (position, shown, clicked) in item {
+                    clicks[*position] += clicked;
+                    expected[*position] += shown * taken / exposed;
                 }
             }
-        }
-        // Clicks at a position and at the next one, for what stood at both, by the number of times it was shown there.
-        let mut clicks = vec![(0.0f64, 0.0f64, 0.0f64); DEEPEST];
-        for cell in cells.values() {
-            for (position, (shown, clicked)) in cell {
-                if let Some((shown_below, clicked_below)) = cell.get(&(position + 1))
-                    && *shown > 0.0
-                    && *shown_below > 0.0
-                {
-                    let weight = shown.min(*shown_below);
-                    let sums = &mut clicks[position - 1];
-                    sums.0 += weight * clicked / shown;
-                    sums.1 += weight * clicked_below / shown_below;
-                    sums.2 += clicked + clicked_below;
-                }
+            let first = clicks[0] / expected[0];
+            if first.is_nan() || first <= 0.0 {
+                return Propensity::default();
             }
-        }
-        let mut looked = vec![1.0f32];
-        for (above, below, count) in clicks {
-            if count < FEWEST || above <= 0.0 {
+            let next: Vec<f64> = clicks.iter().zip(&expected).map(|(c, e)| (c / e / first).max(1e-3)).collect();
+            let change = next.iter().zip(&looked).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            looked = next;
+            if change < 1e-7 {
                 break;
             }
-            let ratio = (below / above).clamp(0.05, 1.0) as f32;
-            looked.push(looked[looked.len() - 1] * ratio);
         }
-        Propensity { looked: if looked.len() > 1 { looked } else { Vec::new() } }
+        let mut least = 1.0f32;
+        let falling = looked.into_iter().map(|chance| {
+            least = least.min(chance as f32);
+            least
+        });
+        Propensity { looked: falling.collect() }
     }
 
     /// Whether the log told.
@@ -82,6 +83,52 @@ impl Propensity {
         let Some(last) = self.looked.last() else { return 1.0 };
         let looked = self.looked.get(usize::from(position).saturating_sub(1)).unwrap_or(last);
         (1.0 / looked).min(CLIP)
+    }
+}
+
+/// What stood at several positions for one query, and was clicked at all.
+fn moved(log: &Log) -> Vec<Moved> {
+    let lower: Vec<String> = log.queries.iter().map(|query| query.to_lowercase()).collect();
+    let mut cells: BTreeMap<(&str, i64), BTreeMap<usize, (f64, f64)>> = BTreeMap::new();
+    for row in log.events.iter().filter(|r| r.query != 0 && r.position > 0 && r.item != 0) {
+        let position = usize::from(row.position) - 1;
+        let Some(query) = lower.get(row.query as usize - 1).filter(|_| position < DEEPEST) else { continue };
+        let cell = cells.entry((query.as_str(), row.item)).or_default().entry(position).or_default();
+        match row.kind {
+            Kind::Impression => cell.0 += 1.0,
+            Kind::Click => cell.1 += 1.0,
+            _ => {}
+        }
+    }
+    let item = |places: BTreeMap<usize, (f64, f64)>| -> Moved {
+        places
+            .into_iter()
+            .filter(|(_, (shown, _))| *shown > 0.0)
+            .map(|(n, (shown, clicked))| (n, shown, clicked))
+            .collect()
+    };
+    let moved = cells.into_values().map(item);
+    moved.filter(|item| item.len() > 1 && item.iter().any(|(_, _, clicked)| *clicked > 0.0)).collect()
+}
+
+/// How many positions the log tells of: each clicked often enough, and held against the first by items that moved.
+fn told(moved: &[Moved]) -> usize {
+    let mut clicks = [0.0; DEEPEST];
+    moved.iter().flatten().for_each(|(position, _, clicked)| clicks[*position] += clicked);
+    let deep = clicks.iter().take_while(|count| **count >= FEWEST).count();
+    let mut reached = [false; DEEPEST];
+    reached[0] = true;
+    loop {
+        let before = reached;
+        for item in moved {
+            let within = || item.iter().map(|(position, ..)| *position).filter(|position| *position < deep);
+            if within().any(|position| reached[position]) {
+                within().for_each(|position| reached[position] = true);
+            }
+        }
+        if before == reached {
+            return reached.iter().take(deep).take_while(|known| **known).count();
+        }
     }
 }
 

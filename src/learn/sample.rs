@@ -64,7 +64,9 @@ pub struct List {
     pub range: Range<usize>,
     /// Whose it is.
     pub shopper: u32,
-    /// The weight in the loss.
+    /// What its order counts: what was taken over its propensities, against what was taken; 1 where those are not known.
+    /// The labels' shares within the list have lost it, and a list with one click says as much as how seldom its place is
+    /// looked at (Ai and others, *Unbiased Learning to Rank with Unbiased Propensity Estimation*, 2018).
     pub weight: f32,
 }
 
@@ -83,6 +85,8 @@ pub struct Lists {
     pub items: Vec<i64>,
     /// For how many candidates each stands: 1, or more where it was drawn from so many.
     pub counts: Vec<f32>,
+    /// Candidates that were left out, being out of stock.
+    pub out_of_stock: u64,
 }
 
 impl Lists {
@@ -118,6 +122,8 @@ pub struct Maker<'a> {
     pub repeats: bool,
     /// How many items the catalog has.
     pub catalog: f64,
+    /// Items that cannot be bought: that nobody takes them says nothing. What was shown could be bought then, and stays.
+    pub out_of_stock: &'a HashSet<i64>,
     /// How likely each position is looked at.
     pub propensity: &'a Propensity,
     /// The ranker to beat; `None` is the fixed weights.
@@ -344,6 +350,7 @@ impl Maker<'_> {
         let question = Question::after(self.store, &request, vector.clone(), ask.history)?;
         let moment = self.log.moment_of(ask.row);
         let at = question.at(&request);
+        let was_shown = !ask.shown.is_empty();
         let ids = if ask.shown.is_empty() {
             let mut ids = search::retrieve(self.store, &request, &question, &Scope::All, control)?.ids();
             if ask.head == Head::Want {
@@ -355,7 +362,10 @@ impl Maker<'_> {
             ask.shown
         };
         let mut distinct = HashSet::new();
-        let ids: Vec<i64> = ids.into_iter().filter(|id| distinct.insert(*id)).collect();
+        let mut ids: Vec<i64> = ids.into_iter().filter(|id| distinct.insert(*id)).collect();
+        let found = ids.len();
+        ids.retain(|id| was_shown || !self.out_of_stock.contains(id) || ask.taken.contains_key(id));
+        let out_of_stock = (found - ids.len()) as u64;
         let before = match self.before {
             Some(ranker) => {
                 let again = Question::after(self.store, &request, vector, question.history().to_vec())?;
@@ -375,6 +385,7 @@ impl Maker<'_> {
         if items.len() < 2 || !labels.iter().any(|l| *l > 0.0) {
             return Ok(());
         }
+        lists.out_of_stock += out_of_stock;
         let closeness = question.closeness();
         let known = question.known_at(&request, &closeness);
         let learnt = self.encoder.learnt(question.history(), at, &moment, &items);
@@ -390,7 +401,10 @@ impl Maker<'_> {
         }
         let range = first..lists.features.len();
         let call = feature::call(&known);
-        lists.lists.push(List { head: ask.head, call, range, shopper: ask.row.shopper, weight: 1.0 });
+        let taken = items.iter().zip(&labels).filter(|(_, label)| **label > 0.0);
+        let taken: f32 = taken.filter_map(|(item, _)| ask.taken.get(&item.id)).sum();
+        let weight = if taken > 0.0 { labels.iter().sum::<f32>() / taken } else { 1.0 };
+        lists.lists.push(List { head: ask.head, call, range, shopper: ask.row.shopper, weight });
         Ok(())
     }
 }

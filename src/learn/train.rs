@@ -65,6 +65,8 @@ pub struct Fit<'a> {
     began: Vec<f32>,
     adam: Adam,
     order: Vec<usize>,
+    /// What the lists of each head weigh on average.
+    mean: [f32; 2],
     random: Random,
 }
 
@@ -171,7 +173,8 @@ impl<'a> Fit<'a> {
         let adam = Adam::new(ranker.weights.len() + ranker.bias.len());
         let order = (0..lists.lists.len()).collect();
         let began = ranker.weights.iter().chain(&ranker.bias).copied().collect();
-        Fit { lists, blocks, settings, ranker, began, adam, order, random: Random::named(seed, "order") }
+        let mean = network::HEADS.map(|head| mean_weight(lists, head));
+        Fit { lists, blocks, settings, ranker, began, adam, order, mean, random: Random::named(seed, "order") }
     }
 
     /// One pass over the lists.
@@ -212,8 +215,10 @@ impl<'a> Fit<'a> {
         let mut by_score = vec![0.0; labels.len()];
         let head = list.head as usize;
         let counts = &self.lists.counts[list.range.clone()];
-        let weight = weight * list.weight;
-        let (loss, by_bias) = loss::list(&work.scores, labels, counts, self.ranker.bias[head], weight, &mut by_score);
+        // Against the average, so that rare places change the direction of a step and not its length.
+        let order = list.weight / self.mean[head];
+        let (loss, by_bias) =
+            loss::list(&work.scores, labels, counts, self.ranker.bias[head], order, weight, &mut by_score);
         bias[head] += by_bias;
         work.back(&self.ranker, &self.blocks, list, &by_score, weights);
         loss
@@ -290,7 +295,13 @@ impl Work {
 
 /// The scores that a ranker gives the candidates of a list.
 pub fn scores(ranker: &Ranker, list: &List, lists: &Lists) -> Vec<f32> {
-    Work::of(ranker, &network::blocks(), list, lists).scores
+    let gates = match list.head {
+        Head::Answer => ranker.blended(&list.call, ranker.blend * list.call[WORDS]),
+        Head::Want => ranker.gates(list.head, &list.call),
+    };
+    let score =
+        |features: &Features| ranker.values(features).iter().zip(gates).map(|(value, gate)| value * gate).sum::<f32>();
+    lists.features[list.range.clone()].iter().map(score).collect()
 }
 
 /// NDCG@10 of a list by scores.
@@ -299,12 +310,23 @@ pub fn ndcg(lists: &Lists, list: &List, scores: &[f32]) -> f64 {
     loss::ndcg(scores, &lists.labels[range.clone()], &lists.counts[range.clone()], &lists.items[range])
 }
 
-/// The mean NDCG@10 by head; NaN where a head has no list.
+/// What the lists of a head weigh on average; 1 where there are none.
+fn mean_weight(lists: &Lists, head: Head) -> f32 {
+    let (sum, count) =
+        lists.lists.iter().filter(|l| l.head == head).fold((0.0, 0.0f32), |(s, n), l| (s + l.weight, n + 1.0));
+    if sum > 0.0 { sum / count } else { 1.0 }
+}
+
+/// The mean NDCG@10 by head, over the lists as they weigh; NaN where a head has no list.
 pub fn validate(ranker: &Ranker, lists: &Lists) -> [f64; 2] {
     network::HEADS.map(|head| {
         let own = lists.lists.iter().filter(|list| list.head == head);
-        let values: Vec<f64> = own.map(|list| ndcg(lists, list, &scores(ranker, list, lists))).collect();
-        values.iter().sum::<f64>() / values.len() as f64
+        let weighed = |list: &List| {
+            let weight = f64::from(list.weight);
+            (weight * ndcg(lists, list, &scores(ranker, list, lists)), weight)
+        };
+        let (sum, weights) = own.map(weighed).fold((0.0, 0.0), |(a, b), (x, w)| (a + x, b + w));
+        sum / weights
     })
 }
 

@@ -3,6 +3,7 @@
 use super::companion::Upkeep;
 use super::identity::{self, Acting};
 use super::spi::{self, Arg, Mode};
+use super::zone::Zone;
 use crate::catalog::options::Exclude;
 use crate::error::{Error, Result};
 use crate::event::Kinds;
@@ -114,6 +115,12 @@ pub struct Catalog {
     /// See `intents`.
     #[serde(default)]
     pub tags: Option<String>,
+    /// The time zone whose hours and weekdays its shoppers live by, where the catalog says; else UTC.
+    #[serde(default)]
+    pub time_zone: Option<String>,
+    /// The column that says whether an item can be bought, where the catalog names one.
+    #[serde(default)]
+    pub stock: Option<String>,
     /// The statements that keep its words, made when first needed.
     #[serde(skip)]
     pub upkeep: OnceCell<Upkeep>,
@@ -152,6 +159,11 @@ impl Catalog {
         used.extend(self.body.iter().chain(&self.attributes).map(String::as_str));
         used.extend(self.brand.iter().chain(&self.category).map(String::as_str));
         used
+    }
+
+    /// Its time zone; UTC where it names none, or one that this server does not know (any more).
+    pub fn zone(&self) -> Option<Zone> {
+        self.time_zone.as_deref().and_then(|name| Zone::read(name).ok())
     }
 
     /// The relation that the caller named.
@@ -195,6 +207,7 @@ SELECT pg_catalog.to_jsonb(c) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_obj
   'items', c.items::pg_catalog.oid::pg_catalog.int8,
   'exclude', COALESCE(c.options OPERATOR(pg_catalog.->>) 'exclude', 'seen'), 'min_shoppers', c.options OPERATOR(pg_catalog.->) 'min_shoppers',
   'intents', c.options OPERATOR(pg_catalog.->) 'intents', 'tags', c.options OPERATOR(pg_catalog.->) 'tags',
+  'time_zone', c.options OPERATOR(pg_catalog.->) 'time_zone', 'stock', c.options OPERATOR(pg_catalog.->) 'stock',
   'name', persona._qualified(c.items), 'owner', r.relowner::pg_catalog.int8, 'kind', r.relkind::pg_catalog.text,
   'key_type', COALESCE(pg_catalog.format_type(k.atttypid, -1), ''), 'key_oid', COALESCE(k.atttypid::pg_catalog.int8, 0),
   'key_array', COALESCE((SELECT t.typarray::pg_catalog.int8 FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) k.atttypid), 0),

@@ -41,6 +41,7 @@ mod tune;
 mod understand;
 mod vector;
 mod worker;
+mod zone;
 
 use pgrx::prelude::*;
 

@@ -442,6 +442,10 @@ impl Store for PgStore<'_> {
         self.without_unwanted(items.iter().copied().filter(|id| seen.contains(id)).collect())
     }
 
+    fn local(&self, at: f64) -> f64 {
+        at + self.catalog.zone().map_or(0.0, |zone| zone.offset(at))
+    }
+
     fn learned(&self, ranker: i64, items: &[i64]) -> Result<HashMap<i64, Own>> {
         learned::of(self.catalog, ranker, items)
     }

@@ -9,6 +9,7 @@ use reader::Reader;
 use texts::ShopTexts;
 
 use super::catalog::Catalog;
+use super::companion::ident;
 use super::heldout::{HeldOut, Seeing, Split};
 use super::identity::Acting;
 use super::interrupt::Backend;
@@ -30,6 +31,7 @@ use crate::learn::train;
 use crate::rank::network::{HEADS, Head, Ranker};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -59,13 +61,27 @@ pub struct Options {
     pub sequence: usize,
     /// Begin from nothing, though a ranker ranks: else what it has learnt goes on. Default: false.
     pub anew: bool,
+    /// Where training goes on: how much of the old behaviour is gone over again beside the new, as a share of it, 0 to 10.
+    /// Default: 1.
+    pub rehearsal: f64,
+    /// Whether clicks are weighted by how seldom their place is looked at, where the log tells. Default: true.
+    pub debias: bool,
     /// When the outcome ranks: better, always, never. Default: better.
     pub deploy: Deploy,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 1, samples: 6000, epochs: 14, sequence: 5, anew: false, deploy: Deploy::Better }
+        Options {
+            seed: 1,
+            samples: 6000,
+            epochs: 14,
+            sequence: 5,
+            anew: false,
+            rehearsal: 1.0,
+            debias: true,
+            deploy: Deploy::Better,
+        }
     }
 }
 
@@ -80,6 +96,7 @@ impl Options {
         range("samples", (100..=1_000_000).contains(&read.samples), "from 100 to 1000000")?;
         range("epochs", (1..=200).contains(&read.epochs), "from 1 to 200")?;
         range("sequence", read.sequence <= 100, "from 0 to 100")?;
+        range("rehearsal", (0.0..=10.0).contains(&read.rehearsal), "from 0 to 10")?;
         Ok(read)
     }
 }
@@ -154,7 +171,7 @@ impl<'a> Training<'a> {
     fn ready(&self, until: f64) -> Result<Ready> {
         let encoder = session::encoder(&self.catalog.model, Role::Query)?;
         let identity = session::identity(&encoder);
-        let log = self.log(until)?;
+        let mut log = self.log(until)?;
         let baskets = log.baskets().len();
         if baskets < FEWEST {
             let found = format!("{baskets} purchases or other telling events, {FEWEST} are needed");
@@ -162,13 +179,15 @@ impl<'a> Training<'a> {
         }
         let parent = if self.options.anew { None } else { ranker::deployed(self.catalog)? };
         let before = ranker::to_rank_by(self.catalog, None)?;
+        if let Some(known) = before.as_ref().filter(|_| parent.is_some()).and_then(|r| r.encoder.as_ref()) {
+            log.keep_values(&known.values);
+        }
         let table = self.table(&PgStore::new(self.catalog, &Filter::default(), &identity)?)?;
         let learnt_until = parent.map(|parent| ranker::data_until(self.catalog, parent)).transpose()?.flatten();
         let learnt_until = learnt_until.unwrap_or(f64::NEG_INFINITY);
         let plan = plan::plan(&log, learnt_until, u64::from(self.options.seed));
-        // An encoder that knows other texts or other values of context columns cannot go on.
-        let fits =
-            |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text && e.values == log.values);
+        // An encoder that knows other texts cannot go on.
+        let fits = |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text);
         let news = parent.is_some() && plan::has_news(&log, learnt_until);
         let goes_on = before.as_ref().filter(|_| news).filter(fits).cloned();
         Ok(Ready { encoder, identity, log, table, plan, parent, before, goes_on })
@@ -179,7 +198,9 @@ impl<'a> Training<'a> {
         let Ready { log, plan, parent, before, .. } = ready;
         let texts = ShopTexts::new(self.catalog, ready.encoder.clone());
         let drawn = self.drawn(&ready.table);
-        let mut cut = Cut { propensity: Propensity::estimate(log), ..Cut::default() };
+        let propensity = if self.options.debias { Propensity::estimate(log) } else { Propensity::default() };
+        let mut cut = Cut { propensity, ..Cut::default() };
+        let out_of_stock = self.out_of_stock()?;
         let mut outcome = None;
         for (number, slice) in plan.slices.iter().enumerate() {
             let held = HeldOut::make(self.catalog, &split(slice.known))?;
@@ -188,7 +209,14 @@ impl<'a> Training<'a> {
                 let _seeing = Seeing::own_writes();
                 let _owner = Acting::as_owner(self.catalog.owner());
                 let store = PgStore::new(held.catalog(), &Filter::default(), &ready.identity)?;
-                let shop = Shop { log, store: &store, texts: &texts, items: self.items()?, before: before.as_ref() };
+                let shop = Shop {
+                    log,
+                    store: &store,
+                    texts: &texts,
+                    items: self.items()?,
+                    out_of_stock: &out_of_stock,
+                    before: before.as_ref(),
+                };
                 let seen = (plan, slice);
                 shop.draw(seen, course.as_ref(), drawn, &self.control, &mut cut)?;
                 if number + 1 == plan.slices.len() {
@@ -259,7 +287,11 @@ impl<'a> Training<'a> {
             self.catalog.name,
             cut.train.lists.len() + cut.validation.lists.len(),
             self.started.elapsed().as_secs_f64(),
-            if cut.propensity.is_known() { "by position from the log" } else { "are not known, every weight is 1" }
+            match (cut.propensity.is_known(), self.options.debias) {
+                (true, _) => "by position from the log",
+                (false, true) => "are not known, every weight is 1",
+                (false, false) => "are left out, every weight is 1",
+            }
         );
         Ok(())
     }
@@ -280,6 +312,25 @@ impl<'a> Training<'a> {
     fn items(&self) -> Result<f64> {
         let sql = format!("SELECT pg_catalog.count(*) FROM {}", self.catalog.companion);
         Ok(spi::first(Mode::Read, &sql, &[], |row| row.need::<i64>(1))?.unwrap_or(0) as f64)
+    }
+
+    /// The items that cannot be bought now, where the catalog names a column that says so. What was so at a moment of the
+    /// past no table tells.
+    fn out_of_stock(&self) -> Result<HashSet<i64>> {
+        let c = self.catalog;
+        let Some(stock) = &c.stock else { return Ok(HashSet::new()) };
+        let _owner = Acting::as_owner(c.owner());
+        // A boolean, or a number above 0; where nothing is known, it can be bought.
+        let sql = format!(
+            "SELECT c.id FROM {} c JOIN {} i ON i.{} {} c.key
+             WHERE CASE lower(i.{stock}::text) WHEN 'true' THEN false WHEN 'false' THEN true ELSE i.{stock}::text::float8 <= 0 END",
+            c.companion,
+            c.name,
+            ident(&c.key),
+            c.key_equal,
+            stock = ident(stock),
+        );
+        Ok(spi::query(Mode::Write, &sql, &[], |row| row.need::<i64>(1))?.into_iter().collect())
     }
 
     /// Fits the networks; a NOTICE and a row for each epoch.
@@ -351,7 +402,14 @@ impl<'a> Training<'a> {
         })?;
         reader.keep_until(until);
         reader.cleaned.sampled = (total as u64).saturating_sub(reader.cleaned.read);
-        reader.log(refresh::min_shoppers(self.catalog)?)
+        let mut log = reader.log(refresh::min_shoppers(self.catalog)?)?;
+        if let Some(zone) = self.catalog.zone() {
+            let times = || log.events.iter().map(|e| e.at);
+            log.set_clock(
+                zone.offsets(times().fold(f64::INFINITY, f64::min), times().fold(f64::NEG_INFINITY, f64::max)),
+            );
+        }
+        Ok(log)
     }
 
     /// What a ranker was trained on, for its row.
@@ -373,6 +431,10 @@ impl<'a> Training<'a> {
             "duplicates": c.duplicates,
             "robots": c.robots,
             "left_out": c.sampled,
+            "out_of_stock": match self.catalog.stock {
+                Some(_) => json!(cut.train.out_of_stock + cut.validation.out_of_stock),
+                None => Value::from("not known: the catalog names no stock column"),
+            },
             "lists": {"train": cut.train.lists.len(), "validation": cut.validation.lists.len()},
             "propensities": if cut.propensity.is_known() { json!(cut.propensity.looked()) } else { Value::from("not known: every weight is 1") },
         })

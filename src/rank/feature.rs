@@ -85,6 +85,14 @@ pub struct Learnt {
     pub moment: f32,
 }
 
+/// The same call without its query.
+pub fn unasked(call: &Call) -> Call {
+    let of_query = |name: &str| matches!(name, "asked" | "words" | "rare" | "near_query");
+    let mut unasked = *call;
+    unasked.iter_mut().zip(CALL).filter(|(_, name)| of_query(name)).for_each(|(x, _)| *x = 0.0);
+    unasked
+}
+
 fn log(value: f64) -> f32 {
     value.ln_1p() as f32
 }

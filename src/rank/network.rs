@@ -5,11 +5,14 @@
 //! f_d(x)      = v · x + Σ_h u_h (relu(W_h · x + c_h) − relu(c_h))          x: features over their spread
 //! ```
 //!
+//! A search ranks by (1 − β) y + β r, where β is what the ranker learnt times the room that the query leaves (a broad one
+//! much, an exact one little). As both heads share f_d, that is a mixture of their gates, and the parts are of the sum.
+//!
 //! So a dimension without evidence (all features 0) is worth exactly 0, the terms of the sum are the explanation, and
 //! both heads share f_d. Weights lie packed in one slice, in the order in which the loops read them: training walks the
 //! same slice, and a forward pass allocates nothing.
 
-use super::feature::{CALL, Call, Features, ITEM};
+use super::feature::{self, CALL, Call, Features, ITEM};
 use crate::error::{Error, Result};
 use crate::parts::{DIMENSIONS, Dimension};
 use crate::shopper::sequence::Encoder;
@@ -129,6 +132,8 @@ pub struct Ranker {
     pub weights: Vec<f32>,
     /// What a sum of parts lacks to be the logarithm of odds, by head.
     pub bias: [f32; HEADS.len()],
+    /// How much of r a search takes where its query leaves all the room, 0 to 1: what was better on behaviour held out.
+    pub blend: f32,
     /// The shopper encoder that its features were made with.
     pub encoder: Option<Encoder>,
     /// Its number among the rankers; 0 until it has one.
@@ -142,14 +147,17 @@ struct Header {
     call: Vec<String>,
     hidden: usize,
     bias: Vec<f32>,
+    #[serde(default)]
+    blend: f32,
     /// Bytes of the encoder behind the weights.
     encoder: usize,
 }
 
 impl Header {
-    fn own(bias: &[f32], encoder: usize) -> Header {
+    fn own(bias: &[f32], blend: f32, encoder: usize) -> Header {
         Header {
             encoder,
+            blend,
             features: names(),
             call: CALL.iter().map(|name| (*name).to_owned()).collect(),
             hidden: HIDDEN,
@@ -166,7 +174,7 @@ pub fn names() -> Vec<String> {
 impl Ranker {
     /// A ranker of such weights; of as many as [`size`] says.
     pub fn new(scale: Features, weights: Vec<f32>, bias: [f32; HEADS.len()]) -> Ranker {
-        Ranker { scale, weights, bias, encoder: None, number: 0, blocks: blocks() }
+        Ranker { scale, weights, bias, blend: 0.0, encoder: None, number: 0, blocks: blocks() }
     }
 
     /// The gates of a head for a call, by dimension.
@@ -174,6 +182,18 @@ impl Ranker {
         let mut gates = [0.0; DIMENSIONS.len()];
         for (place, block) in self.blocks.iter().enumerate() {
             gates[block.dimension as usize] = softplus(gate(&self.blocks, &self.weights, head, place, call));
+        }
+        gates
+    }
+
+    /// The gates of a search for a call, by dimension: (1 − β) of y and β of r, which knows no query and no relevance.
+    pub fn blended(&self, call: &Call, share: f32) -> [f32; DIMENSIONS.len()] {
+        let mut gates = self.gates(Head::Answer, call);
+        let share = share.clamp(0.0, 1.0);
+        if share > 0.0 {
+            let mut want = self.gates(Head::Want, &feature::unasked(call));
+            want[Dimension::Relevance as usize] = 0.0;
+            gates.iter_mut().zip(want).for_each(|(gate, want)| *gate += share * (want - *gate));
         }
         gates
     }
@@ -202,7 +222,7 @@ impl Ranker {
     /// little-endian.
     pub fn to_bytes(&self) -> Vec<u8> {
         let encoder = self.encoder.as_ref().map(Encoder::to_bytes).unwrap_or_default();
-        let header = serde_json::to_vec(&Header::own(&self.bias, encoder.len())).unwrap_or_default();
+        let header = serde_json::to_vec(&Header::own(&self.bias, self.blend, encoder.len())).unwrap_or_default();
         let mut bytes = (header.len() as u32).to_le_bytes().to_vec();
         bytes.extend(header);
         bytes.extend(self.scale.iter().chain(&self.weights).flat_map(|w| w.to_le_bytes()));
@@ -217,7 +237,7 @@ impl Ranker {
         let (header, rest) =
             rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(|| bad("they are cut"))?;
         let header: Header = serde_json::from_slice(header).map_err(|_| bad("their header cannot be read"))?;
-        let own = Header::own(&header.bias, 0);
+        let own = Header::own(&header.bias, header.blend, 0);
         if header.features != own.features || header.call != own.call || header.hidden != own.hidden {
             return Err(bad("they were trained for features of another release"));
         }
@@ -233,10 +253,10 @@ impl Ranker {
         let mut scale = [0.0; ITEM.len()];
         scale.iter_mut().zip(numbers.by_ref()).for_each(|(to, from)| *to = from);
         let weights: Vec<f32> = numbers.collect();
-        if !scale.iter().chain(&weights).chain(&bias).all(|w: &f32| w.is_finite()) {
+        if !scale.iter().chain(&weights).chain(&bias).chain([&header.blend]).all(|w: &f32| w.is_finite()) {
             return Err(bad("they hold what is no number"));
         }
-        Ok(Ranker { scale, weights, bias, encoder, number: 0, blocks })
+        Ok(Ranker { scale, weights, bias, blend: header.blend, encoder, number: 0, blocks })
     }
 }
 
@@ -252,7 +272,7 @@ mod tests {
 
     #[test]
     fn bytes_come_back_and_cut_or_foreign_ones_are_refused() {
-        let ranker = ranker();
+        let ranker = Ranker { blend: 0.3, ..ranker() };
         let bytes = ranker.to_bytes();
         assert_eq!(Ranker::from_bytes(&bytes).unwrap(), ranker);
         for cut in [0, 3, 20, bytes.len() - 1] {
@@ -266,6 +286,22 @@ mod tests {
         let end = nan.len();
         nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
         assert!(Ranker::from_bytes(&nan).is_err());
+    }
+
+    #[test]
+    fn a_search_mixes_the_gates_of_both_heads() {
+        let ranker = ranker();
+        let call = [1.0, 0.7, 0.4, 0.5, 0.0, 0.2, 0.6];
+        assert_eq!(ranker.blended(&call, 0.0), ranker.gates(Head::Answer, &call));
+        // Another query, the same wish.
+        let other = [1.0, 0.5, 0.1, 0.5, 0.0, 0.2, 0.1];
+        let all = ranker.blended(&call, 1.0);
+        assert!(all.iter().zip(ranker.blended(&other, 1.0)).all(|(one, other)| (one - other).abs() < 1e-5));
+        assert_eq!(all[Dimension::Relevance as usize], 0.0);
+        let half = ranker.blended(&call, 0.5);
+        for ((half, one), other) in half.iter().zip(all).zip(ranker.gates(Head::Answer, &call)) {
+            assert!((half - (one + other) / 2.0).abs() < 1e-6);
+        }
     }
 
     #[test]

@@ -21,17 +21,21 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Opens the gates; `known.closeness` may be empty.
+    /// Opens the gates; `known.closeness` may be empty, and `room` is what the query leaves.
     pub fn open(
         ranker: Arc<Ranker>,
         known: &Known,
         head: Head,
         reading: Reading,
+        room: f64,
         factor: impl Fn(Dimension) -> f64,
     ) -> Trained {
         let closeness = known.vector.map(|v| known.shopper.closeness(v)).unwrap_or_default();
         let call = feature::call(&Known { closeness: &closeness, ..*known });
-        let mut gates = ranker.gates(head, &call);
+        let mut gates = match head {
+            Head::Answer => ranker.blended(&call, ranker.blend * room as f32),
+            Head::Want => ranker.gates(head, &call),
+        };
         for (gate, dimension) in gates.iter_mut().zip(DIMENSIONS) {
             *gate *= factor(dimension) as f32;
         }

@@ -72,7 +72,7 @@ fn gap(seconds: f64) -> usize {
 /// A moment that a list is for.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Moment {
-    /// Seconds since 1970.
+    /// Seconds since 1970 by the shop's own clock.
     pub at: f64,
     /// Values of context columns, by their places among [`Encoder::values`].
     pub values: Vec<u16>,
@@ -83,7 +83,7 @@ pub fn value_name(column: &str, value: &str) -> String {
     format!("{column}={value}")
 }
 
-/// The vectors of a moment: part of the day, day of the week, month, all in UTC.
+/// The vectors of a moment: part of the day, day of the week, month, by the clock that it is told of.
 pub fn moments(at: f64) -> [usize; 3] {
     let days = (at / 86_400.0).floor();
     let part = ((at - days * 86_400.0) / 10_800.0) as usize;
@@ -174,6 +174,16 @@ impl Encoder {
             attend: vec![0.0; WIDTH * WIDTH],
             moments: vec![0.0; (MOMENTS + values.len()) * WIDTH],
         }
+    }
+
+    /// The same, with more values of context columns, of which nothing is learnt yet; `None` where its own are not the first.
+    pub fn with_values(mut self, values: &[String]) -> Option<Encoder> {
+        if !values.starts_with(&self.values) {
+            return None;
+        }
+        self.moments.resize((MOMENTS + values.len()) * WIDTH, 0.0);
+        self.values = values.to_vec();
+        Some(self)
     }
 
     /// What an item is by its text alone.
@@ -337,6 +347,10 @@ mod tests {
         assert_eq!(Encoder::from_bytes(&encoder.to_bytes()).unwrap(), encoder);
         let moment = encoder.moment_of(0.0, &[("country".into(), "FR".into()), ("country".into(), "XX".into())]);
         assert_eq!(encoder.places(&moment)[3..], [MOMENTS]);
+        let more = encoder.clone().with_values(&["country=FR".into(), "country=XX".into()]).unwrap();
+        assert_eq!(more.moment(&moment), encoder.moment(&moment));
+        assert_eq!(more.places(&more.moment_of(0.0, &[("country".into(), "XX".into())]))[3..], [MOMENTS + 1]);
+        assert!(encoder.clone().with_values(&["country=XX".into()]).is_none());
         assert!(Encoder::from_bytes(&encoder.to_bytes()[..100]).is_err());
         assert!(Encoder::from_bytes(&[255; 8]).is_err());
     }

@@ -6,6 +6,7 @@ use super::super::identity::{self, Acting};
 use super::super::json::JsonB;
 use super::super::schedule::Schedule;
 use super::super::spi::{self, Arg, Mode};
+use super::super::zone::Zone;
 use super::super::{adapter, catalog, session, vector, worker};
 use crate::catalog::companion::name;
 use crate::catalog::options::{Exclude, from_object};
@@ -38,12 +39,17 @@ struct Options {
     intents: Option<String>,
     /// A tagger made by `fine_tune('tag')`, whose spans join the entities of a query.
     tags: Option<String>,
+    /// The time zone whose hours and weekdays rankers learn; default: UTC.
+    time_zone: Option<String>,
+    /// The column that says whether an item can be bought: a boolean, or a number above 0.
+    stock: Option<String>,
 }
 
 impl Options {
     /// Refuses adapters that are none, or made for something else, and a schedule that is none.
     fn check(&self) -> Result<()> {
         self.train.as_ref().map(Schedule::read).transpose()?;
+        self.time_zone.as_deref().map(Zone::read).transpose()?;
         if let Some(name) = &self.intents {
             let loaded = adapter::need(name, &[Task::Classify])?;
             if Intent::of_labels(&loaded.labels, &[]).is_none() {
@@ -188,6 +194,27 @@ fn create(oid: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
         column(&all, &items.shown, name)?;
     }
     column(&all, &items.shown, title)?;
+    if let Some(name) = &options.stock {
+        let found = column(&all, &items.shown, name)?;
+        let fits = matches!(
+            found.base,
+            pg_sys::BOOLOID
+                | pg_sys::INT2OID
+                | pg_sys::INT4OID
+                | pg_sys::INT8OID
+                | pg_sys::NUMERICOID
+                | pg_sys::FLOAT4OID
+                | pg_sys::FLOAT8OID
+        );
+        if !fits {
+            return Err(Error::ColumnType {
+                relation: items.shown,
+                column: found.name.clone(),
+                found: found.shown.clone(),
+                wanted: "a stock is a boolean or a number".into(),
+            });
+        }
+    }
     let key = key(&items, &all, options.key.as_deref())?;
     let model = wanted.model.clone().map_or_else(session::default_model, Ok)?;
     let encoder = session::encoder(&model, Role::Document)?;

@@ -6,13 +6,14 @@ use super::super::json::JsonB;
 use super::super::{catalog, evaluate as judge, identity};
 use crate::measure::report::Row;
 use pgrx::prelude::*;
+use serde_json::Value;
 
 /// Rows of figures: variant, metric, slice.
 #[pg_extern(name = "_evaluate", volatile)]
 #[allow(clippy::type_complexity)] // pgrx reads the columns off the type as it is spelled here
 pub fn evaluate(
-    items: pg_sys::Oid,
-    options: JsonB,
+    items: Option<pg_sys::Oid>,
+    options: Option<JsonB>,
 ) -> TableIterator<
     'static,
     (
@@ -26,7 +27,8 @@ pub fn evaluate(
     ),
 > {
     let rows = door(|| {
-        let options = judge::Options::read(&options.0)?;
+        let items = catalog::given(items)?;
+        let options = judge::Options::read(&options.map_or(Value::Null, |o| o.0))?;
         let catalog = catalog::need(items)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
         let _shown = Shown::new("evaluate", items);

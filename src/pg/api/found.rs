@@ -254,7 +254,9 @@ pub fn find<T>(
     };
     let control = Backend;
     let mut question = Question::ask(&store, &request, vector)?;
-    if let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)? {
+    if question.takes_ranker(&request)
+        && let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)?
+    {
         question = question.rank_by(&store, ranker, &request, &context.values)?;
     }
     question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;

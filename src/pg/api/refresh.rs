@@ -10,15 +10,17 @@ use super::catalog::complete;
 use crate::catalog::options::from_object;
 use crate::error::{Error, Result};
 use pgrx::prelude::*;
+use serde_json::Value;
 
 /// All steps in one transaction: everything or nothing.
 #[pg_extern(name = "_refresh", volatile)]
 fn refresh(
-    items: pg_sys::Oid,
-    options: JsonB,
+    items: Option<pg_sys::Oid>,
+    options: Option<JsonB>,
 ) -> TableIterator<'static, (name!(step, String), name!(rows, i64), name!(seconds, f64))> {
     let steps = door(|| {
-        read(&options)?;
+        read(&given(options))?;
+        let items = catalog::given(items)?;
         let catalog = catalog::need(items)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
         let catalog = complete(catalog)?;
@@ -43,8 +45,12 @@ fn refresh(
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
 }
 
-fn read(options: &JsonB) -> Result<Options> {
-    let read: Options = from_object("options", &options.0)?;
+fn given(options: Option<JsonB>) -> Value {
+    options.map_or(Value::Null, |o| o.0)
+}
+
+fn read(options: &Value) -> Result<Options> {
+    let read: Options = from_object("options", options)?;
     if (1..=100_000).contains(&read.batch) {
         Ok(read)
     } else {
@@ -58,16 +64,18 @@ fn read(options: &JsonB) -> Result<Options> {
 
 /// One bounded step of a task; the number of the next, NULL when all is done.
 #[pg_extern(name = "_work", volatile)]
-fn work(task: &str, source: pg_sys::Oid, options: JsonB, step: i32) -> Option<i32> {
+fn work(task: Option<&str>, source: Option<pg_sys::Oid>, options: Option<JsonB>, step: Option<i32>) -> Option<i32> {
     door(|| {
+        let source = catalog::given(source)?;
+        let (task, options, step) = (task.unwrap_or_default(), given(options), step.unwrap_or(0));
         if task == "fine_tune" {
             let _shown = Shown::new(task, source);
-            return Ok(super::tune::work(source, options)?.then_some(step + 1));
+            return Ok(super::tune::work(source, JsonB(options))?.then_some(step + 1));
         }
         if task == "train" {
             let catalog = super::train::catalog(source)?;
             let _shown = Shown::new(task, source);
-            return Ok(Training::new(&catalog, training::Options::read(&options.0)?)?.step()?.then_some(step + 1));
+            return Ok(Training::new(&catalog, training::Options::read(&options)?)?.step()?.then_some(step + 1));
         }
         if task != "refresh" {
             return Err(Error::InvalidValue {

@@ -8,6 +8,7 @@ use super::super::json::JsonB;
 use super::super::training::{Options, Row, Training};
 use crate::error::Result;
 use pgrx::prelude::*;
+use serde_json::Value;
 use std::rc::Rc;
 
 /// The catalog to train, whole, of a caller who may.
@@ -21,8 +22,8 @@ pub fn catalog(items: pg_sys::Oid) -> Result<Rc<Catalog>> {
 #[pg_extern(name = "_train", volatile)]
 #[allow(clippy::type_complexity)] // pgrx reads the columns off the type as it is spelled here
 pub fn train(
-    items: pg_sys::Oid,
-    options: JsonB,
+    items: Option<pg_sys::Oid>,
+    options: Option<JsonB>,
 ) -> TableIterator<
     'static,
     (
@@ -36,8 +37,9 @@ pub fn train(
     ),
 > {
     let rows = door(|| {
-        let options = Options::read(&options.0)?;
-        let catalog = catalog(items)?;
+        let items = catalog::given(items)?;
+        let options = Options::read(&options.map_or(Value::Null, |o| o.0))?;
+        let catalog = self::catalog(items)?;
         let _shown = Shown::new("train", items);
         Training::new(&catalog, options)?.run()
     });

@@ -4,20 +4,38 @@ use super::{Options, Ready, Row, Training, history_limit};
 use crate::control::Control;
 use crate::error::Result;
 use crate::learn::encoder;
-use crate::learn::plan::Course;
+use crate::learn::log::Basket;
+use crate::learn::plan::{self, Course};
 use crate::learn::table::Table;
 use crate::pg::companion::ident;
 use crate::pg::identity::Acting;
 use crate::pg::spi::{self, Arg};
 use crate::pg::store::PgStore;
 use crate::pg::{learned, refresh, vector};
+use crate::random::Random;
 use crate::store::Store;
 use std::time::Instant;
 
 impl Ready {
-    /// Passes of the encoder over what lies before the first slice: what was learnt goes on with half as many.
+    /// Passes of the encoder over what lies before the first slice: what was learnt goes on with half as many, over as much
+    /// of it as is rehearsed.
     pub fn passes(&self, options: &Options) -> usize {
-        if self.goes_on.is_some() { options.sequence.div_ceil(2) } else { options.sequence }
+        match self.goes_on {
+            Some(_) if options.rehearsal > 0.0 => options.sequence.div_ceil(2),
+            Some(_) => 0,
+            None => options.sequence,
+        }
+    }
+
+    /// What a pass goes over: everything before the first slice, or where that was learnt already, another part of it each
+    /// time, as many baskets as `rehearsal` of what is new.
+    fn passed(&self, options: &Options, pass: usize) -> Vec<Basket> {
+        let history = self.plan.history.clone();
+        if self.goes_on.is_none() {
+            return history;
+        }
+        let mut random = Random::named(u64::from(options.seed), &format!("rehearsed in pass {pass}"));
+        plan::rehearsed(history, self.plan.recent(), options.rehearsal, &mut random)
     }
 }
 
@@ -71,7 +89,11 @@ impl Training<'_> {
             return Ok(None);
         }
         let seed = u64::from(self.options.seed);
-        let training = match ready.goes_on.as_ref().and_then(|r| Some((r.number, r.encoder.clone()?))) {
+        let training = match ready
+            .goes_on
+            .as_ref()
+            .and_then(|r| Some((r.number, r.encoder.clone()?.with_values(&ready.log.values)?)))
+        {
             Some((number, encoder)) => {
                 let known = learned::all(self.catalog, number)?;
                 encoder::Training::from(&ready.table, settings(), encoder, &known, seed)
@@ -83,7 +105,10 @@ impl Training<'_> {
 
     /// An encoder on its way.
     pub(super) fn course<'t>(&self, ready: &'t Ready, training: encoder::Training<'t>) -> Result<Course<'t>> {
-        Ok(Course { table: &ready.table, training, least: refresh::min_shoppers(self.catalog)? })
+        let least = refresh::min_shoppers(self.catalog)?;
+        // From nothing, nothing was learnt that could be left out.
+        let rehearsal = if ready.goes_on.is_some() { self.options.rehearsal } else { 1.0 };
+        Ok(Course { table: &ready.table, training, least, rehearsal })
     }
 
     /// A pass of the encoder over what lies before the first slice; a NOTICE and a row.
@@ -93,8 +118,8 @@ impl Training<'_> {
         // What was learnt goes on, more gently.
         let most = if ready.goes_on.is_some() { 0.3 } else { 1.0 };
         let rate = |n: usize| most * (1.0 - n as f32 / passes as f32).max(0.02);
-        let history = &ready.plan.history;
-        let loss = course.training.pass(&ready.log, history, (rate(pass), rate(pass + 1)), &self.control)?;
+        let baskets = ready.passed(&self.options, pass);
+        let loss = course.training.pass(&ready.log, &baskets, (rate(pass), rate(pass + 1)), &self.control)?;
         let seconds = started.elapsed().as_secs_f64();
         pgrx::notice!("train of {}: sequence {}: loss {loss:.4}, {seconds:.1} s", self.catalog.name, pass + 1);
         let (epoch, loss) = (pass as i32 + 1, f64::from(loss));

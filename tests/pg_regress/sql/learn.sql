@@ -43,6 +43,30 @@ SELECT count(*) FROM untrained u JOIN persona.search(NULL::products, 'shoes', 10
 -- training goes on from what ranks
 SELECT count(*) > 0 AS trained FROM persona.train('products', '{"samples": 400, "epochs": 2, "sequence": 2, "deploy": "never"}');
 SELECT parent = :first AS goes_on FROM persona.rankers ORDER BY ranker DESC LIMIT 1;
+-- hours are those of the catalog's own time zone: London has those of UTC in January, Tokyo others
+BEGIN;
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', options => '{"time_zone": "Asia/Tokyo"}');
+SELECT count(*) > 0 AS trained FROM persona.train('products', '{"seed": 3, "samples": 400, "epochs": 1, "sequence": 1, "anew": true, "deploy": "never"}');
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', options => '{"time_zone": "Europe/London"}');
+SELECT count(*) > 0 AS trained FROM persona.train('products', '{"seed": 3, "samples": 400, "epochs": 1, "sequence": 1, "anew": true, "deploy": "never"}');
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price');
+SELECT count(*) > 0 AS trained FROM persona.train('products', '{"seed": 3, "samples": 400, "epochs": 1, "sequence": 1, "anew": true, "deploy": "never"}');
+SELECT count(*) AS rankers, count(DISTINCT checksum) AS weights, count(DISTINCT checksum) FILTER (WHERE n <= 2) AS of_london_and_utc
+FROM (SELECT checksum, row_number() OVER (ORDER BY ranker DESC) AS n FROM persona.rankers WHERE items = 'products'::regclass) r WHERE n <= 3;
+ROLLBACK;
+-- what cannot be bought is no negative, and is counted
+BEGIN;
+SELECT DISTINCT data->>'out_of_stock' AS out_of_stock FROM persona.rankers;
+ALTER TABLE products ADD COLUMN left_over int;
+UPDATE products SET left_over = CASE WHEN id % 2 = 1 THEN 5 WHEN id % 4 = 0 THEN 0 END;
+SELECT persona.create_catalog('products', title => 'title', body => '{description}', attributes => '{color,tags,attributes}',
+    brand => 'brand', category => 'category', price => 'price', options => '{"stock": "left_over"}');
+SELECT count(*) > 0 AS trained FROM persona.train('products', '{"samples": 400, "epochs": 1, "sequence": 0, "anew": true, "deploy": "never"}');
+SELECT (data->>'out_of_stock')::int > 0 AS counted FROM persona.rankers ORDER BY ranker DESC LIMIT 1;
+ROLLBACK;
 -- forgetting a shopper: rows, statistics, and which rankers have learnt from them; one transaction
 BEGIN;
 SELECT relation, note NOT LIKE 'ranker%' AS counted, count(*), min(rows) > 0 AS some FROM persona.forget('products', '1005')
@@ -57,9 +81,14 @@ SELECT relation, rows FROM persona.forget('products', 'nobody');
 SELECT persona.deploy('products', 999);
 SELECT count(*) FROM persona.search(NULL::products, 'shoes', options => '{"ranker": 999}');
 SELECT * FROM persona.forget('products', NULL);
+SELECT * FROM persona.train(NULL);
 SELECT * FROM persona.train('products', '{"sample": 1}');
 SELECT * FROM persona.train('products', '{"samples": 1}');
 SELECT * FROM persona.train('products', '{"deploy": "perhaps"}');
+SELECT * FROM persona.train('products', '{"rehearsal": -1}');
+SELECT persona.create_catalog('products', title => 'title', options => '{"time_zone": "Mars/Olympus"}');
+SELECT persona.create_catalog('products', title => 'title', options => '{"stock": "title"}');
+SELECT persona.create_catalog('products', title => 'title', options => '{"stock": "shelf"}');
 CREATE TABLE lonely (id int PRIMARY KEY, title text);
 SELECT persona.create_catalog('lonely', title => 'title');
 SELECT * FROM persona.train('lonely');
@@ -70,6 +99,8 @@ SELECT * FROM persona.train('lonely');
 UPDATE persona.ranker SET weights = substr(weights, 1, 100) WHERE ranker = :first;
 -- a backend that has not read it yet
 \c -
+SELECT count(*) FROM persona.search(NULL::products, 'shoes', 1005);
+-- who is unknown is ranked by the fixed weights, which need none
 SELECT count(*) FROM persona.search(NULL::products, 'shoes');
 CREATE ROLE learner_stranger;
 GRANT SELECT ON products TO learner_stranger;

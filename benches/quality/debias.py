@@ -1,0 +1,68 @@
+"""Position bias in the simulated shop: what weighting clicks by how seldom their place is looked at brings.
+
+One log of clicks, three old rankers' lists. On it a ranker is trained twice: naively, and with the propensities that
+`persona.train` estimates from the log. The bound is a ranker trained on a second log: the same lists in an order of chance,
+where the place says nothing and clicks need no weight. All three are held against what the shoppers truly want, in searches
+that come after the log, each by its catalog's own statistics. The gap is what the bound is better by than the naive one.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import timedelta
+
+import simulated
+from figures import interval, mean
+
+SEARCHES, ASKED = 20_000, 600
+OPTIONS = {"anew": True, "deploy": "never", "samples": 20_000, "epochs": 14}
+
+
+def measure(c, report, searches: int = SEARCHES, count: int = ASKED, seed: int = 1,
+            models: tuple = ("position", "dependent")) -> None:
+    """Lines for each click model."""
+    for model in models:
+        shop = simulated.shop(c, seed, model, searches, table=f"biased_{model}")
+        fair = simulated.shop(c, seed, model, searches, table=f"fair_{model}", shuffled=True)
+        rng = random.Random(f"asked {seed}")
+        begin = simulated.START + timedelta(days=shop.days)
+        asked = [shop.ask(rng, begin + timedelta(minutes=7 * number)) for number in range(count)]
+        fair.moods, fair.facets = shop.moods, shop.facets
+        fixed = quality(c, shop, asked, 0)
+        naive = quality(c, shop, asked, train(c, report, shop, debias=False))
+        debiased = quality(c, shop, asked, train(c, report, shop))
+        bound = quality(c, fair, asked, train(c, report, fair, debias=False))
+        groups = [one.user for one in asked]
+
+        def line(what: str, values: list[float], key: str | None = None, shown: bool = False) -> None:
+            report.line("simulated", f"{model} clicks, {what}", mean(values), count, interval(values, groups), key=key, shown=shown)
+
+        for what, values in (("fixed weights", fixed), ("trained naively", naive), ("trained with propensities", debiased),
+                             ("trained on lists in an order of chance", bound)):
+            line(f"true NDCG@10, {what}", values, shown=True)
+        line("with propensities against naively, gain", [a - b for a, b in zip(debiased, naive)],
+             key="debias dependent gain" if model == "dependent" else None, shown=True)
+        closed = (mean(debiased) - mean(naive)) / (mean(bound) - mean(naive))
+        report.line("simulated", f"{model} clicks, share of the gap closed", closed, count,
+                    key="debias closed" if model == "position" else None)
+
+
+def train(c, report, shop: simulated.Shop, **options) -> int:
+    """Trains a ranker that is not deployed; its number."""
+    c.execute("SELECT count(*) FROM persona.train(%s::regclass, %s::jsonb)", (shop.table, json.dumps({**OPTIONS, **options}))).fetchone()
+    ranker, propensities, lists = c.execute("""SELECT ranker, data->>'propensities', data->>'lists' FROM persona.rankers
+        WHERE items = %s::regclass ORDER BY ranker DESC LIMIT 1""", (shop.table,)).fetchone()
+    report.note(f"{shop.table}, {options}: lists {lists}, propensities {propensities[:110]}")
+    return ranker
+
+
+def quality(c, shop: simulated.Shop, asked: list[simulated.Asked], ranker: int) -> list[float]:
+    """True NDCG@10 of each search by a ranker."""
+    sql = f"""SELECT (s.item).id FROM persona.search(NULL::{shop.table}, %s, user_id => %s::bigint, context => %s::jsonb, k => 10,
+        options => %s::jsonb) s ORDER BY s."position" """
+    options, values = json.dumps({"ranker": ranker, "blend": 0}), []
+    for one in asked:
+        ranked = [row[0] for row in c.execute(sql, (one.query, one.user, json.dumps(one.context), options))]
+        values.append(shop.ndcg(one.user, one.query, one.context, ranked))
+    return values
