@@ -314,22 +314,4 @@ mod tests {
         assert!(values[Dimension::Relevance as usize] != 0.0);
         assert_eq!(values[1..], [0.0; DIMENSIONS.len() - 1]);
     }
-
-    #[test]
-    fn a_thousand_candidates_take_less_than_a_millisecond() {
-        let ranker = ranker();
-        let features = [0.3; ITEM.len()];
-        let mut best = f64::INFINITY;
-        // The best of some runs: the machine does other things too.
-        for _ in 0..20 {
-            let started = std::time::Instant::now();
-            let mut sum = 0.0;
-            for _ in 0..1000 {
-                sum += std::hint::black_box(ranker.values(std::hint::black_box(&features)))[0];
-            }
-            assert!(sum.is_finite());
-            best = best.min(started.elapsed().as_secs_f64());
-        }
-        assert!(best < 0.001, "{best} s");
-    }
 }
