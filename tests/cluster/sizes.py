@@ -10,7 +10,7 @@ SIZES = {
     "PERSONA_ERRORS": (100_000, 1_000_000, "caught errors in one backend"),
     "PERSONA_LOAD_SECONDS": (30, 1800, "seconds of mixed load"),
     "PERSONA_SMITH_SECONDS": (60, 7200, "seconds of random statements, others on each version"),
-    "PERSONA_LIMIT_SECONDS": (180, 14_400, "seconds that a test may take"),
+    "PERSONA_LIMIT_SECONDS": (300, 14_400, "seconds that a test may take"),
 }
 
 
