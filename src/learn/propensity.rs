@@ -22,6 +22,9 @@ const TURNS: usize = 1000;
 /// An item that stood at several positions for one query: each from 0, with the times it was shown and clicked there.
 type Moved = Vec<(usize, f64, f64)>;
 
+/// By position: the times shown and clicked.
+type Places = BTreeMap<usize, (f64, f64)>;
+
 /// The chance that a position is looked at, against the first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Propensity {
@@ -89,7 +92,7 @@ impl Propensity {
 /// What stood at several positions for one query, and was clicked at all.
 fn moved(log: &Log) -> Vec<Moved> {
     let lower: Vec<String> = log.queries.iter().map(|query| query.to_lowercase()).collect();
-    let mut cells: BTreeMap<(&str, i64), BTreeMap<usize, (f64, f64)>> = BTreeMap::new();
+    let mut cells: BTreeMap<(&str, i64), Places> = BTreeMap::new();
     for row in log.events.iter().filter(|r| r.query != 0 && r.position > 0 && r.item != 0) {
         let position = usize::from(row.position) - 1;
         let Some(query) = lower.get(row.query as usize - 1).filter(|_| position < DEEPEST) else { continue };
@@ -100,7 +103,7 @@ fn moved(log: &Log) -> Vec<Moved> {
             _ => {}
         }
     }
-    let item = |places: BTreeMap<usize, (f64, f64)>| -> Moved {
+    let item = |places: Places| -> Moved {
         places
             .into_iter()
             .filter(|(_, (shown, _))| *shown > 0.0)
