@@ -146,22 +146,25 @@ def a_panic_in_the_background_is_kept(case: Case) -> None:
     with shop(case, {"persona.worker": "on", "persona.worker_interval": "1s", "persona.fault": "preload"}) as broken:
         assert "persona.preload" in broken.server.log(100) and "WARNING" in broken.server.log(100)
 
-        def told(fault: str, change: str, sign) -> None:
+        def told(fault: str, sign) -> None:
             broken.server.configure({"persona.fault": fault})
             with broken.connect() as connection:
                 connection.execute("SELECT pg_reload_conf()")
                 connection.execute("SET persona.fault = ''")
-                connection.execute(change)
-                until(lambda: sign(connection), 60)
+                for turn in range(30):
+                    # a worker that has not read the setting yet does what there is to do: there is more
+                    connection.execute("UPDATE products SET title = title || %s WHERE id = 1", (f" {turn}",))
+                    connection.execute("DELETE FROM persona.worker_task WHERE retry > now()")
+                    with contextlib.suppress(AssertionError):
+                        return until(lambda: sign(connection), 2)
+                raise AssertionError(f"nothing was seen of a panic at {fault or 'no place'}")
 
         with broken.connect() as connection:
             started = one(connection, "SELECT pg_postmaster_start_time()")
-        told("pass", "UPDATE products SET title = title || ' 1' WHERE id = 1",
-             lambda c: c.execute("SELECT 1 FROM persona.worker_errors WHERE task = 'vectors' AND sqlstate = 'XX000'").fetchone())
-        told("door", "UPDATE products SET title = title || ' 2' WHERE id = 2", lambda c: "catalogs cannot be looked at" in broken.server.log(1000))
-        told("round", "UPDATE products SET title = title || ' 3' WHERE id = 3", lambda c: "Round" in broken.server.log(1000))
-        told("", "UPDATE products SET title = title || ' 4' WHERE id = 4; DELETE FROM persona.worker_task",
-             lambda c: one(c, "SELECT count(*) FROM products_persona WHERE embedded IS DISTINCT FROM hash") == 0)
+        told("pass", lambda c: c.execute("SELECT 1 FROM persona.worker_errors WHERE task = 'vectors' AND sqlstate = 'XX000'").fetchone())
+        told("door", lambda c: "catalogs cannot be looked at" in broken.server.log(1000))
+        told("round", lambda c: "Round" in broken.server.log(1000))
+        told("", lambda c: one(c, "SELECT count(*) FROM products_persona WHERE embedded IS DISTINCT FROM hash") == 0)
         with broken.connect() as connection:
             assert one(connection, "SELECT pg_postmaster_start_time()") == started
             assert len(found(connection, user=1)) == 20
