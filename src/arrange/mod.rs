@@ -281,13 +281,12 @@ impl Lottery {
         let enough = relevance(first) * WORTH_TRYING;
         let tried: Vec<usize> = (0..rest.len().min(WINDOW)).filter(|place| relevance(*place) >= enough).collect();
         let records: Vec<Record> = tried.iter().map(|place| self.record(rest[*place].0)).collect();
-        let mut chances = vec![0.0; tried.len()];
+        let mut chances = explore::chances(&records, self.mean);
         // What is well known stands by its score: a chance would cost clicks and teach nothing.
-        let mut rest_of = 1.0;
-        for (place, chance) in explore::chances(&records, self.mean).into_iter().enumerate() {
-            if explore::is_uncertain(&records[place], self.mean) {
-                chances[place] = chance;
-                rest_of -= chance;
+        let mut known = 0.0;
+        for (chance, record) in chances.iter_mut().zip(&records) {
+            if !explore::is_uncertain(record, self.mean) {
+                known += std::mem::take(chance);
             }
         }
         let mut taken = first;
@@ -303,7 +302,7 @@ impl Lottery {
         }
         let of_taken =
             tried.iter().zip(&chances).find(|(place, _)| **place == taken).map_or(0.0, |(_, chance)| *chance);
-        let kept = if taken == first { 1.0 - self.share + self.share * rest_of.max(0.0) } else { 0.0 };
+        let kept = if taken == first { 1.0 - self.share + self.share * known } else { 0.0 };
         (taken, kept + self.share * of_taken)
     }
 }

@@ -172,6 +172,11 @@ impl Log {
         Moment { at: self.local(row.at), values }
     }
 
+    /// The first and the last moment of a row, in seconds since 1970.
+    pub fn span(&self) -> (f64, f64) {
+        self.events.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), e| (a.min(e.at), b.max(e.at)))
+    }
+
     /// A moment as the shop's clock shows it.
     fn local(&self, at: f64) -> f64 {
         let next = self.offsets.partition_point(|(from, _)| *from <= at);

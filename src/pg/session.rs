@@ -210,16 +210,12 @@ fn bulk_twin(encoder: &Encoder, texts: usize) -> Option<Arc<Encoder>> {
 }
 
 fn run(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Control) -> Result<Vec<f32>> {
-    // The scratch is taken out while it is used: a cancel must not leave it borrowed.
-    let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
-    scratch.set_threads(guc::THREADS.get().max(1) as usize);
-    let result = encoder.embed(texts, role, &mut scratch, control);
-    SESSION.with_borrow_mut(|session| session.scratch = scratch);
-    result
+    with_scratch(|scratch| encoder.embed(texts, role, scratch, control))
 }
 
 /// Lends the backend's work space.
 pub fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> Result<T>) -> Result<T> {
+    // It is taken out while it is used: a cancel must not leave it borrowed.
     let mut scratch = SESSION.with_borrow_mut(|session| std::mem::take(&mut session.scratch));
     scratch.set_threads(guc::THREADS.get().max(1) as usize);
     let result = work(&mut scratch);

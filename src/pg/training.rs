@@ -404,17 +404,15 @@ impl<'a> Training<'a> {
         reader.cleaned.sampled = (total as u64).saturating_sub(reader.cleaned.read);
         let mut log = reader.log(refresh::min_shoppers(self.catalog)?)?;
         if let Some(zone) = self.catalog.zone() {
-            let times = || log.events.iter().map(|e| e.at);
-            log.set_clock(
-                zone.offsets(times().fold(f64::INFINITY, f64::min), times().fold(f64::NEG_INFINITY, f64::max)),
-            );
+            let (from, to) = log.span();
+            log.set_clock(zone.offsets(from, to));
         }
         Ok(log)
     }
 
     /// What a ranker was trained on, for its row.
     fn data(&self, log: &Log, cut: &Cut) -> Value {
-        let times = || log.events.iter().map(|e| e.at);
+        let (from, to) = log.span();
         let moment = |at: f64| {
             // In UTC, whatever the session's settings are.
             let sql = r#"SELECT to_char(to_timestamp($1) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
@@ -422,8 +420,8 @@ impl<'a> Training<'a> {
         };
         let c = log.cleaned;
         json!({
-            "from": moment(times().fold(f64::INFINITY, f64::min)),
-            "to": moment(times().fold(f64::NEG_INFINITY, f64::max)),
+            "from": moment(from),
+            "to": moment(to),
             "rows": log.events.len(),
             "shoppers": log.shoppers().len(),
             "read": c.read,
