@@ -33,6 +33,7 @@ import wheel  # noqa: E402
 sys.path.remove(str(HARNESS))  # its names are common ones
 
 BUNDLE = "all-MiniLM-L6-v2"
+READING = "reading the network's weights once, f32"
 PEERS = ["numpy", "onnx", "onnxruntime==1.32.0", "onnxscript", "tokenizers", "torch==2.15.0", "transformers==5.23.0"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("PERSONA_CACHE")
@@ -191,12 +192,14 @@ def main():
 
     times = {}
     for kind, (work, block) in kinds.items():
-        for run in contestants.values():
+        # No query can be quicker than its weights come from memory; what is larger waits for other things.
+        running = contestants | ({READING: lambda batch: ours.ask(batch, "read")} if kind == "query" else {})
+        for run in running.values():
             for batch in work[:3]:
                 run(batch)
         for turn in range(arguments.rounds):
             batches_now = [work[(turn * block + i) % len(work)] for i in range(block)]
-            for name, run in contestants.items():
+            for name, run in running.items():
                 # A bulk time is a text's share of its batch.
                 times.setdefault((name, kind), []).extend(run(batch) / len(batch) for batch in batches_now)
 
@@ -221,6 +224,9 @@ def main():
         told = "   ".join(f"{kind} {ratio:.2f} (goal {'>=' if kind == 'bulk' else '<='} {g})"
                           for kind, ratio, g in zip(kinds, ratios, goal))
         print(f"{precision:5} {told}")
+    reading, query = median[READING, "query"], median["pg_persona f32", "query"]
+    print(f"{READING}: {reading:.3f} ms; a query in f32 takes {query / reading:.2f} times that, ONNX Runtime's "
+          f"{median['ONNX Runtime f32', 'query'] / reading:.2f}\n")
 
     sample = queries + products[:200]
     exact = np.array(ours.ask(sample, "f32", vectors=True))

@@ -1,9 +1,10 @@
 //! The encoder at work, for `encoder.py`, which runs it in turns with its peers.
 //!
-//! Reads one JSON object a line: `{"texts": [...], "engine": "f32" | "int8" | "candle" | "device", "threads": 1, "vectors": false}`.
+//! Reads one JSON object a line: `{"texts": [...], "engine": "f32" | "int8" | "candle" | "device" | "read", "threads": 1, "vectors": false}`.
 //! Answers one line: `{"ns": ..., "gap_ns": ..., "vectors": [[...]]}`: the time from texts to vectors inside the engine,
 //! tokenising and pooling included, and the longest time in which a cancel would have gone unseen. The model folder and bundle
-//! are the two arguments. `device` is `PERSONA_DEVICE` of the library `PERSONA_GPU_LIBRARY` (`gpu.py`).
+//! are the two arguments. `read` only reads as many bytes as the network's f32 weights have: no query can take less, where they
+//! come from memory. `device` is `PERSONA_DEVICE` of the library `PERSONA_GPU_LIBRARY` (`gpu.py`).
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::cell::Cell;
@@ -59,6 +60,7 @@ fn main() {
     };
     eprintln!("kernels: {}", float.info().kernels);
     let dimension = float.info().dimension;
+    let weights = vec![1.0f32; network(models, bundle)];
     let mut scratch = Scratch::new();
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
@@ -67,6 +69,13 @@ fn main() {
         scratch.set_threads(ask.threads.max(1));
         let start = Instant::now();
         let watch = Watch { last: Cell::new(start), gap: Cell::new(0) };
+        if ask.engine == "read" {
+            std::hint::black_box(read(&weights));
+            let ns = start.elapsed().as_nanos() as u64;
+            writeln!(out, "{}", serde_json::json!({ "ns": ns, "gap_ns": 0, "bytes": weights.len() * 4 })).unwrap();
+            out.flush().unwrap();
+            continue;
+        }
         let vectors = match ask.engine.as_str() {
             "f32" => float.embed(&texts, Role::Document, &mut scratch, &watch),
             "int8" => bytes.embed(&texts, Role::Document, &mut scratch, &watch),
@@ -80,4 +89,22 @@ fn main() {
         writeln!(out, "{}", serde_json::json!({ "ns": ns, "gap_ns": gap, "vectors": vectors })).unwrap();
         out.flush().unwrap();
     }
+}
+
+/// How many weights the products of a query run through: of a layer, four matrices of attention and two of the feed-forward.
+fn network(models: &Path, bundle: &str) -> usize {
+    let config = std::fs::read_to_string(models.join(bundle).join("config.json")).expect("a configuration");
+    let config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    let size = |key: &str| config[key].as_u64().expect("a size of BERT's") as usize;
+    let (hidden, inner) = (size("hidden_size"), size("intermediate_size"));
+    size("num_hidden_layers") * (4 * hidden * hidden + 2 * hidden * inner)
+}
+
+/// Sums a slice, many sums side by side so that no addition waits for another.
+fn read(values: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 64];
+    for some in values.chunks_exact(64) {
+        sums.iter_mut().zip(some).for_each(|(sum, value)| *sum += value);
+    }
+    sums.iter().sum()
 }

@@ -44,6 +44,13 @@ fn run(shop: &Shop, targets: &[Target], asked: &HashMap<String, u64>) -> Vec<Rep
 }
 
 fn run_by(shop: &Shop, targets: &[Target], asked: &HashMap<String, u64>, rules: Vec<Rule>) -> Vec<Replayed> {
+    replayed(shop, targets, asked, &|_| rules.clone())
+}
+
+/// The rules for a context.
+type Rules<'a> = dyn Fn(&[(String, String)]) -> Vec<Rule> + 'a;
+
+fn replayed(shop: &Shop, targets: &[Target], asked: &HashMap<String, u64>, rules: &Rules) -> Vec<Replayed> {
     let options = SearchOptions { exclude_seen: true, ..SearchOptions::default() };
     let variants = [
         Variant::personal("search", options.clone()),
@@ -56,7 +63,7 @@ fn run_by(shop: &Shop, targets: &[Target], asked: &HashMap<String, u64>, rules: 
         looked: None,
         asked,
         ranker: &|_| Ok(None),
-        rules: &|_, _| Ok(rules.clone()),
+        rules: &|_, _, context| Ok(rules(context)),
         brand: None,
         category: None,
         seed: 1,
@@ -85,6 +92,20 @@ fn what_is_replayed_is_the_page_that_the_shop_would_show() {
     let replayed = run_by(&shop, &targets, &HashMap::new(), vec![Rule::read(&all).unwrap()]);
     assert!(replayed.iter().all(|search| search.outcomes[0].top.is_empty()), "a rule blocks every item");
     assert!(run(&shop, &targets, &HashMap::new()).iter().all(|search| search.outcomes[0].top.len() == 10));
+}
+
+#[test]
+fn a_replay_has_the_context_of_its_moment() {
+    let (shop, mut targets) = shop();
+    targets[0].context = vec![("device".into(), "phone".into())];
+    let phones = json!({"id": 1, "action": "block", "filter": {}, "slot": null, "positions": 1, "strength": 1, "surfaces": null,
+        "brand": null, "category": null, "context": {"device": "phone"}, "query": null, "pattern": null});
+    let rule = Rule::read(&phones).unwrap();
+    let rules = |context: &[(String, String)]| if context.is_empty() { Vec::new() } else { vec![rule.clone()] };
+    let replayed = replayed(&shop, &targets, &HashMap::new(), &rules);
+    assert!(replayed[0].outcomes[0].top.is_empty(), "the rule is for phones");
+    assert_eq!(replayed[0].outcomes[1].top.len(), 10, "nobody in particular has no device");
+    assert!(replayed[1..].iter().all(|search| search.outcomes[0].top.len() == 10));
 }
 
 #[test]

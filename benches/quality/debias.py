@@ -12,6 +12,7 @@ import json
 import random
 from datetime import timedelta
 
+import protocols
 import simulated
 from figures import interval, mean
 
@@ -57,12 +58,11 @@ def train(c, report, shop: simulated.Shop, **options) -> int:
     return ranker
 
 
-def quality(c, shop: simulated.Shop, asked: list[simulated.Asked], ranker: int) -> list[float]:
-    """True NDCG@10 of each search by a ranker."""
-    sql = f"""SELECT (s.item).id FROM persona.search(NULL::{shop.table}, %s, user_id => %s::bigint, context => %s::jsonb, k => 10,
-        options => %s::jsonb) s ORDER BY s."position" """
-    options, values = json.dumps({"ranker": ranker, "blend": 0}), []
-    for one in asked:
-        ranked = [row[0] for row in c.execute(sql, (one.query, one.user, json.dumps(one.context), options))]
-        values.append(shop.ndcg(one.user, one.query, one.context, ranked))
-    return values
+def quality(c, shop: simulated.Shop, asked: list[simulated.Asked], ranker: int, **options) -> list[float]:
+    """True NDCG@10 of each search by a ranker, with options of the search."""
+    return [shop.ndcg(one.user, one.query, one.context, found(c, shop, one, ranker, **options)) for one in asked]
+
+
+def found(c, shop: simulated.Shop, one: simulated.Asked, ranker: int, **options) -> list[int]:
+    """The ten best items of a search."""
+    return protocols.ranked(c, shop.table, "id", one.query, one.user, one.context, ranker=ranker, blend=0, **options)

@@ -26,12 +26,13 @@ def dense_weight() -> float:
     return float(re.search(r"pub const DENSE: f64 = ([0-9.]+);", WEIGHTS.read_text())[1])
 
 
-def ranked(c, table: str, key: str, query: str, user: str | None = None, **options) -> list:
-    """The ten best keys of a search, by a bound query and user id."""
+def ranked(c, table: str, key: str, query: str, user: str | None = None, context: dict | None = None, **options) -> list:
+    """The ten best keys of a search, by a bound query and user id, with options of the search."""
     user_type = "text" if user is None else "bigint"
-    sql = f"""SELECT (s.item).{key} FROM persona.search(NULL::{table}, %s, user_id => %s::{user_type}, k => 10, options => %s::jsonb) s
+    sql = f"""SELECT (s.item).{key} FROM persona.search(NULL::{table}, %s, user_id => %s::{user_type}, context => %s::jsonb,
+        k => 10, options => %s::jsonb) s
         ORDER BY s."position" """
-    return [row[0] for row in c.execute(sql, (query, user, json.dumps(options)))]
+    return [row[0] for row in c.execute(sql, (query, user, json.dumps(context or {}), json.dumps(options)))]
 
 
 def electronics(c, report, judged: dict[str, dict[int, int]]) -> None:

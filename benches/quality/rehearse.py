@@ -13,6 +13,7 @@ import random
 from datetime import datetime, timezone
 from pathlib import Path
 
+import protocols
 import shops
 from figures import interval, mean, ndcg
 
@@ -42,8 +43,8 @@ def measure(c, report, folder: Path, count: int = 800) -> None:
     behaviour(c, "slices_held")
     for slice_name, first, last in (("old", None, SPLIT), ("new", SPLIT, END)):
         asked = questions(held, titles, first, last, count)
-        groups = [one.user_id for _, one in asked]
-        values = {name: [found(c, at, one, ranker) for at, one in asked] for name, ranker in rankers.items()}
+        groups = [one.user_id for one in asked]
+        values = {name: [found(c, one, ranker) for one in asked] for name, ranker in rankers.items()}
         for name, figure in values.items():
             report.line("gifts", f"NDCG@10 of the {slice_name} slice, ranker {name}", mean(figure), len(asked), interval(figure, groups), shown=True)
         before, kept, lost = values.values()
@@ -80,28 +81,25 @@ def orders(folder: Path) -> tuple[list, list, list]:
     return old, new, held
 
 
-def questions(held: list, titles: dict, first: datetime | None, last: datetime, count: int) -> list[tuple[datetime, shops.Asked]]:
+def questions(held: list, titles: dict, first: datetime | None, last: datetime, count: int) -> list[shops.Asked]:
     """Words of the titles in each held-out customer's last invoice of a slice, asked by those who had bought before."""
     invoices: dict[str, tuple] = {}
     since: dict[str, datetime] = {}
-    for customer, code, at, invoice, _, kind in held:
+    for customer, code, at, invoice, country, kind in held:
         since.setdefault(customer, at)
         if kind == "purchase" and code in titles and at < last and (first is None or at >= first):
             known = invoices.get(customer)
             if known is None or at > known[0]:
-                known = invoices[customer] = (at, invoice, set())
+                known = invoices[customer] = (at, invoice, set(), country)
             if invoice == known[1]:
                 known[2].add(code)
     known = {customer for customer, (at, *_) in invoices.items() if since[customer] < at}
-    asked = [(invoices[one.user_id][0], one) for one in shops.invoices(titles, invoices, known)]
+    asked = shops.invoices(titles, invoices, known)
     random.Random("asked").shuffle(asked)
     return asked[:count]
 
 
-def found(c, at: datetime, one: shops.Asked, ranker: int) -> float:
+def found(c, one: shops.Asked, ranker: int) -> float:
     """NDCG@10 of a search as of its moment by a ranker."""
-    sql = """SELECT (s.item).code FROM persona.search(NULL::slices, %s, user_id => %s::bigint, context => %s::jsonb, k => 10,
-        options => %s::jsonb) s ORDER BY s."position" """
-    context, options = json.dumps({"at": at.isoformat()}), json.dumps({"ranker": ranker})
-    ranked = [row[0] for row in c.execute(sql, (one.query, one.user_id, context, options))]
+    ranked = protocols.ranked(c, "slices", "code", one.query, one.user_id, one.context, ranker=ranker)
     return ndcg(ranked, dict.fromkeys(one.relevant, 1))

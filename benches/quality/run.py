@@ -4,7 +4,7 @@ Prints one table; ends with status 1 if a figure misses its bound in floors.json
 (PERSONA_DATA, else shared/data beside the checkout), it says so and passes.
 
     run.py                           everything
-    run.py games retrieval           some of: electronics retrieval precision understanding games recommend gifts together diversity interleave explore debias intents tune learn rehearse
+    run.py games retrieval           some of: electronics retrieval precision understanding games recommend gifts together diversity interleave explore debias context intents tune learn rehearse
     run.py --dsn "host=... dbname=..."   on a server that runs, in an empty database with the extension
 """
 
@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 
 import arrange
+import context
 import debias
 import diversity
 import driver
@@ -33,7 +34,7 @@ import tuned
 import understanding
 from report import Report
 
-PARTS = ("electronics", "retrieval", "precision", "understanding", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "debias",
+PARTS = ("electronics", "retrieval", "precision", "understanding", "games", "recommend", "gifts", "together", "diversity", "interleave", "explore", "debias", "context",
          "intents", "tune", "learn", "rehearse")
 GIFTS_SPLIT = datetime(2011, 9, 1, tzinfo=timezone.utc)
 
@@ -90,6 +91,8 @@ def main() -> int:
                 arrange.bought_together(c, report, *shops.baskets(folder, GIFTS_SPLIT), every=1)
         if "debias" in wanted:
             debias.measure(c, report)
+        if "context" in wanted:
+            context.measure(c, report)
         if "interleave" in wanted:
             interleave.measure(c, report)
         if "intents" in wanted:

@@ -9,7 +9,7 @@ import csv
 import gzip
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,11 +18,12 @@ GAMES_START = datetime(2018, 1, 1, tzinfo=timezone.utc)  # the games have an ord
 
 @dataclass
 class Asked:
-    """One query of a shopper and what answers it."""
+    """One query of a shopper and what answers it; `context` says when and where it was asked, for SQL."""
 
     user_id: str
     query: str
     relevant: set
+    context: dict = field(default_factory=dict)
 
 
 def rows(folder: Path, name: str):
@@ -89,7 +90,7 @@ def gifts(c, folder: Path, split: datetime) -> list[Asked]:
         elif row["customer_id"] and int(row["quantity"]) > 0 and row["code"] in titles:
             known = first.get(row["customer_id"])
             if known is None or at < known[0]:
-                first[row["customer_id"]] = (at, row["invoice"], {row["code"]})
+                first[row["customer_id"]] = (at, row["invoice"], {row["code"]}, row["country"])
             elif row["invoice"] == known[1]:
                 known[2].add(row["code"])
     copy(c, "gifts_orders", columns + ["kind"], before)
@@ -113,15 +114,17 @@ def baskets(folder: Path, split: datetime) -> tuple[list[list[str]], list[list[s
 
 
 def invoices(titles: dict[str, str], first: dict, known: set) -> list[Asked]:
-    """Every word of an invoice's titles that stands in 10 to 400 titles, asked by its customer; customers with a past only."""
+    """Every word of an invoice's titles that stands in 10 to 400 titles, asked by its customer; customers with a past only.
+    `first` holds an invoice of each: its moment, its name, its codes, its country."""
     words = {code: set(re.findall(r"[a-z0-9']+", title.lower())) for code, title in titles.items()}
     count: dict[str, int] = defaultdict(int)
     for found in words.values():
         for word in found:
             count[word] += 1
     asked = []
-    for customer, (_, _, codes) in sorted(first.items()):
+    for customer, (at, _, codes, country) in sorted(first.items()):
         if customer in known:
+            context = {"at": at.isoformat(), "country": country}
             for word in sorted({word for code in codes for word in words[code] if 10 <= count[word] <= 400}):
-                asked.append(Asked(customer, word, {code for code in codes if word in words[code]}))
+                asked.append(Asked(customer, word, {code for code in codes if word in words[code]}, context))
     return asked

@@ -92,7 +92,8 @@ impl Occasion {
     }
 }
 
-fn text(value: &Value) -> String {
+/// A value as text: a string as it is, anything else as JSON writes it.
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -12,7 +12,7 @@ use super::store::PgStore;
 use super::{ranker, session, understand};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::{SearchOptions, from_object};
-use crate::catalog::rule::Surface;
+use crate::catalog::rule::{Surface, text};
 use crate::control::Control;
 use crate::embed::Role;
 use crate::error::{Error, Result};
@@ -166,13 +166,17 @@ pub fn run(catalog: &Catalog, options: &Options) -> Result<Vec<Row>> {
 }
 
 /// A moment as SQL that says it whatever the settings are.
-fn moment(text: &str) -> Result<String> {
+fn moment(at: &str) -> Result<String> {
     let sql = "SELECT pg_catalog.isfinite(m.at), pg_catalog.date_part('epoch', m.at) FROM (SELECT $1::pg_catalog.text::pg_catalog.timestamptz) m(at)";
-    let at = spi::first(Mode::Read, sql, &[Arg::of(text)], |row| Ok((row.need::<bool>(1)?, row.need::<f64>(2)?)))?;
-    match at {
-        Some((true, at)) => Ok(format!("to_timestamp({at:?})")),
-        _ => Err(Error::NotFinite { what: format!("options \"since\" ({text})") }),
+    match spi::first(Mode::Read, sql, &[Arg::of(at)], |row| Ok((row.need::<bool>(1)?, row.need::<f64>(2)?)))? {
+        Some((true, seconds)) => Ok(format!("to_timestamp({seconds:?})")),
+        _ => Err(Error::NotFinite { what: format!("options \"since\" ({at})") }),
     }
+}
+
+/// The values of a row's context columns.
+fn values(context: &Value) -> Vec<(String, String)> {
+    context.as_object().into_iter().flatten().map(|(column, value)| (column.clone(), text(value))).collect()
 }
 
 struct Judge<'a> {
@@ -221,9 +225,10 @@ impl Judge<'_> {
                 looked: looked.as_deref().filter(|_| head == Head::Search),
                 asked: &asked,
                 ranker: &|number| ranker::to_rank_by(self.catalog, number),
-                rules: &|request, question| {
+                rules: &|request, question, context| {
                     let surface = if head == Head::Search { Surface::Search } else { Surface::Recommend };
-                    rules(&store, self.catalog, request, question, &Filter::default(), surface, &Context::default())
+                    let context = Context::of(context);
+                    rules(&store, self.catalog, request, question, &Filter::default(), surface, &context)
                 },
                 brand: self.catalog.brand.as_deref(),
                 category: self.catalog.category.as_deref(),
@@ -253,7 +258,7 @@ impl Judge<'_> {
             "WITH l AS MATERIALIZED ({cut}),
              p AS (SELECT l.shopper FROM l WHERE l.at >= l.cut AND (l.weight > 0 OR l.kind = 'impression') GROUP BY 1
                    ORDER BY hashtextextended(l.shopper, $1), 1 LIMIT $2)
-             SELECT l.id, l.shopper, extract(epoch FROM l.at)::float8, l.kind, l.weight, l.query, l.session, l.position, l.propensity
+             SELECT l.id, l.shopper, extract(epoch FROM l.at)::float8, l.kind, l.weight, l.query, l.session, l.position, l.propensity, l.context
              FROM l JOIN p USING (shopper) WHERE {from} ORDER BY l.shopper COLLATE \"C\", l.at, l.position, l.id",
             cut = self.split.cut(self.log),
         );
@@ -273,6 +278,7 @@ impl Judge<'_> {
                     session: row.get(7),
                     place: row.get::<i32>(8).and_then(|place| usize::try_from(place).ok()).filter(|place| *place > 0),
                     propensity: row.get(9),
+                    context: row.get::<pgrx::JsonB>(10).map_or_else(Vec::new, |context| values(&context.0)),
                 });
             }
             self.control.check()

@@ -3,6 +3,7 @@
 use super::companion::{Column, column, ident};
 use super::spi::Arg;
 use crate::catalog::filter::{Condition, Filter, Operator};
+use crate::catalog::rule::text;
 use crate::error::{Error, Result};
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ fn one(condition: &Condition, column: &Column, place: usize) -> Result<(String, 
     let compare = |operator: &str| -> Result<(String, Option<Arg>)> {
         Ok((
             format!("{name} OPERATOR(pg_catalog.{operator}) ${place}::pg_catalog.text::{kind}"),
-            Some(Arg::of(scalar(&condition.value))),
+            Some(Arg::of(text(&condition.value))),
         ))
     };
     match condition.operator {
@@ -36,7 +37,7 @@ fn one(condition: &Condition, column: &Column, place: usize) -> Result<(String, 
         Operator::Gt => compare(">"),
         Operator::Ge => compare(">="),
         Operator::In | Operator::NotIn => {
-            let values: Vec<String> = condition.value.as_array().into_iter().flatten().map(scalar).collect();
+            let values: Vec<String> = condition.value.as_array().into_iter().flatten().map(text).collect();
             let (operator, quantifier) = if condition.operator == Operator::In { ("=", "ANY") } else { ("<>", "ALL") };
             Ok((
                 format!("{name} OPERATOR(pg_catalog.{operator}) {quantifier} (${place}::pg_catalog.text[]::{kind}[])"),
@@ -55,8 +56,8 @@ fn one(condition: &Condition, column: &Column, place: usize) -> Result<(String, 
                 ))
             } else if column.array {
                 let values: Vec<String> = match &condition.value {
-                    Value::Array(list) => list.iter().map(scalar).collect(),
-                    value => vec![scalar(value)],
+                    Value::Array(list) => list.iter().map(text).collect(),
+                    value => vec![text(value)],
                 };
                 Ok((
                     format!("{name} OPERATOR(pg_catalog.@>) ${place}::pg_catalog.text[]::{kind}"),
@@ -70,12 +71,5 @@ fn one(condition: &Condition, column: &Column, place: usize) -> Result<(String, 
                 })
             }
         }
-    }
-}
-
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }

@@ -18,6 +18,11 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct JsonB(pub Value);
 
+/// What a call gives; null where it gives nothing.
+pub fn given(value: Option<JsonB>) -> Value {
+    value.map_or(Value::Null, |v| v.0)
+}
+
 fn parse(text: &std::ffi::CStr) -> Result<Value, Error> {
     let text = text.to_str().map_err(|_| Error::Encoding)?;
     serde_json::from_str(text).map_err(|e| {

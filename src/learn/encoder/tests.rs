@@ -52,6 +52,7 @@ fn the_gradient_is_that_of_finite_differences() {
     for basket in log.baskets().iter().take(9) {
         training.examples(&log, basket, &mut examples);
     }
+    examples.iter_mut().enumerate().for_each(|(n, example)| example.weight = 1.0 + (n % 3) as f32);
     let candidates = training.candidates(&examples);
     let words: Vec<Option<usize>> = examples.iter().map(|e| Some(table.words[e.target][0] as usize)).collect();
     let (_, gradient) = training.back(&examples, &candidates, &words);

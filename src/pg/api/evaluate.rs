@@ -2,11 +2,10 @@
 
 use super::super::activity::Shown;
 use super::super::error::door;
-use super::super::json::JsonB;
+use super::super::json::{JsonB, given};
 use super::super::{catalog, evaluate as judge, identity};
 use crate::measure::report::Row;
 use pgrx::prelude::*;
-use serde_json::Value;
 
 /// Rows of figures: variant, metric, slice.
 #[pg_extern(name = "_evaluate", volatile)]
@@ -28,7 +27,7 @@ pub fn evaluate(
 > {
     let rows = door(|| {
         let items = catalog::given(items)?;
-        let options = judge::Options::read(&options.map_or(Value::Null, |o| o.0))?;
+        let options = judge::Options::read(&given(options))?;
         let catalog = catalog::need(items)?;
         identity::need_owner(catalog.owner(), &catalog.name)?;
         let _shown = Shown::new("evaluate", items);

@@ -10,7 +10,7 @@ use super::super::{catalog, companion, ranker, session, understand};
 use crate::arrange::Arrangement;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::{Exclude, Key, SearchOptions};
-use crate::catalog::rule::{Occasion, Rule, Surface};
+use crate::catalog::rule::{Occasion, Rule, Surface, text};
 use crate::control::Control;
 use crate::embed::Role;
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ use crate::store::Scope;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, FromDatum};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// The context of a call, as the caller passes it.
 #[derive(Default)]
@@ -61,21 +62,23 @@ impl Context {
                 });
             }
         };
-        let text = |v: &Value| match v {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
         let session = map.get("session").filter(|v| !v.is_null()).map(text);
         let ours = |key: &str| key == "at" || key == "session";
         let values = map.iter().filter(|(key, v)| !ours(key) && !v.is_null()).map(|(key, v)| (key.clone(), text(v)));
         Ok(Context { at, session, values: values.collect(), given: map.clone() })
     }
+
+    /// Of values of context columns.
+    pub fn of(values: &[(String, String)]) -> Context {
+        let given = values.iter().map(|(column, value)| (column.clone(), Value::from(value.as_str()))).collect();
+        Context { values: values.to_vec(), given, ..Context::default() }
+    }
 }
 
-fn moment(text: &str) -> Result<f64> {
+fn moment(at: &str) -> Result<f64> {
     let sql = "SELECT pg_catalog.date_part('epoch', $1::pg_catalog.text::pg_catalog.timestamptz)";
-    let at = spi::first(Mode::Read, sql, &[Arg::of(text)], |row| row.need::<f64>(1))?.unwrap_or(f64::NAN);
-    if at.is_finite() { Ok(at) } else { Err(Error::NotFinite { what: format!("context \"at\" ({text})") }) }
+    let found = spi::first(Mode::Read, sql, &[Arg::of(at)], |row| row.need::<f64>(1))?.filter(|at| at.is_finite());
+    found.ok_or_else(|| Error::NotFinite { what: format!("context \"at\" ({at})") })
 }
 
 /// A row found: what was asked of `i`, its parts, its sources.
@@ -115,20 +118,34 @@ impl Start<'_> {
     }
 }
 
+/// What a call knows before it sees an item, and by which ranker it ranks.
+pub fn question(
+    store: &PgStore,
+    catalog: &catalog::Catalog,
+    request: &Request,
+    context: &Context,
+    vector: Option<Arc<[f32]>>,
+) -> Result<Question> {
+    let mut question = Question::ask(store, request, vector)?;
+    if question.takes_ranker(request)
+        && let Some(ranker) = ranker::to_rank_by(catalog, request.options.ranker)?
+    {
+        question = question.rank_by(store, ranker, request, &context.values)?;
+    }
+    question.set_segments(store, &segments(catalog, request, context), &request.options)?;
+    Ok(question)
+}
+
 /// For somebody unknown without a query: the context columns that the call gives, with their values.
-pub fn segments(catalog: &catalog::Catalog, request: &Request, context: &Context) -> Vec<(String, String)> {
+fn segments(catalog: &catalog::Catalog, request: &Request, context: &Context) -> Vec<(String, String)> {
     if request.query.is_some_and(|query| !query.trim().is_empty()) {
         return Vec::new();
     }
     let mut columns: Vec<&String> = catalog.events.iter().flat_map(|e| &e.context).collect();
     columns.sort_unstable();
     columns.dedup();
-    let value = |column: &&String| match context.given.get(column.as_str()) {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(other) => Some(other.to_string()),
-    };
-    columns.into_iter().filter_map(|column| Some((column.clone(), value(&column)?))).collect()
+    let value = |column: &str| context.given.get(column).filter(|v| !v.is_null()).map(text);
+    columns.into_iter().filter_map(|column| Some((column.clone(), value(column)?))).collect()
 }
 
 /// What was taken before is not recommended again, as far as the catalog says, unless the call does.
@@ -253,13 +270,7 @@ pub fn find<T>(
         understanding,
     };
     let control = Backend;
-    let mut question = Question::ask(&store, &request, vector)?;
-    if question.takes_ranker(&request)
-        && let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)?
-    {
-        question = question.rank_by(&store, ranker, &request, &context.values)?;
-    }
-    question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
+    let question = question(&store, &catalog, &request, &context, vector)?;
     let scope = store.scope()?;
     let ranked = ranked(&store, &catalog, call, &request, &question, &scope, &control)?;
     let rules = rules(&store, &catalog, &request, &question, &filter, call.start.surface(&request), &context)?;

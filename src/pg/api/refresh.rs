@@ -2,7 +2,7 @@
 
 use super::super::activity::Shown;
 use super::super::error::door;
-use super::super::json::JsonB;
+use super::super::json::{JsonB, given};
 use super::super::refresh::{Options, Refresh, Step};
 use super::super::training::{self, Training};
 use super::super::{catalog, identity, steps};
@@ -43,10 +43,6 @@ fn refresh(
         ])
     });
     TableIterator::new(steps.into_iter().map(|Step { name, rows, seconds }| (name.to_owned(), rows, seconds)))
-}
-
-fn given(options: Option<JsonB>) -> Value {
-    options.map_or(Value::Null, |o| o.0)
 }
 
 fn read(options: &Value) -> Result<Options> {

@@ -3,8 +3,8 @@
 use super::super::error::door;
 use super::super::json::JsonB;
 use super::super::store::PgStore;
-use super::super::{catalog, identity, ranker, session, understand};
-use super::found::{Context, column_name, key_of, rules, segments};
+use super::super::{catalog, identity, session, understand};
+use super::found::{Context, column_name, key_of, question, rules};
 use crate::arrange::rules::added;
 use crate::catalog::filter::Filter;
 use crate::catalog::options::SearchOptions;
@@ -81,13 +81,7 @@ fn ask(arguments: &Arguments, snapshot: (u64, u32, u32, u32)) -> Result<Asked> {
         understanding,
     };
     let factor = request.options.factor(Dimension::Rules);
-    let mut question = Question::ask(&store, &request, vector)?;
-    if question.takes_ranker(&request)
-        && let Some(ranker) = ranker::to_rank_by(&catalog, request.options.ranker)?
-    {
-        question = question.rank_by(&store, ranker, &request, &context.values)?;
-    }
-    question.set_segments(&store, &segments(&catalog, &request, &context), &request.options)?;
+    let question = question(&store, &catalog, &request, &context, vector)?;
     let surface = if query.is_none() { Surface::Recommend } else { Surface::Search };
     let mut rules = rules(&store, &catalog, &request, &question, &Filter::default(), surface, &context)?;
     rules.retain(|rule| factor > 0.0 && rule.adds() != 0.0);

@@ -4,11 +4,10 @@ use super::super::activity::Shown;
 use super::super::catalog::{self, Catalog};
 use super::super::error::door;
 use super::super::identity;
-use super::super::json::JsonB;
+use super::super::json::{JsonB, given};
 use super::super::training::{Options, Row, Training};
 use crate::error::Result;
 use pgrx::prelude::*;
-use serde_json::Value;
 use std::rc::Rc;
 
 /// The catalog to train, whole, of a caller who may.
@@ -38,7 +37,7 @@ pub fn train(
 > {
     let rows = door(|| {
         let items = catalog::given(items)?;
-        let options = Options::read(&options.map_or(Value::Null, |o| o.0))?;
+        let options = Options::read(&given(options))?;
         let catalog = self::catalog(items)?;
         let _shown = Shown::new("train", items);
         Training::new(&catalog, options)?.run()

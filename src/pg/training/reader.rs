@@ -1,5 +1,6 @@
 //! The behaviour tables' rows as training reads them.
 
+use crate::catalog::rule::text;
 use crate::error::Result;
 use crate::event::Kind;
 use crate::learn::log::{Cleaned, Log, Logged};
@@ -82,11 +83,7 @@ impl Reader {
         let Some(Value::Object(map)) = context.map(|c| c.0) else { return 0 };
         let mut places = Vec::new();
         for (column, value) in &map {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let name = sequence::value_name(column, &value);
+            let name = sequence::value_name(column, &text(value));
             let place = match self.values.get(&name) {
                 Some(place) => *place,
                 None if self.bearers.len() < MOST => {
