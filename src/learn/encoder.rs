@@ -81,6 +81,7 @@ struct Gradient {
 }
 
 /// An encoder in training.
+#[derive(Clone)]
 pub struct Training<'a> {
     table: &'a Table,
     settings: Settings,

@@ -88,6 +88,22 @@ fn the_gradient_is_that_of_finite_differences() {
 }
 
 #[test]
+fn what_is_taken_far_down_counts_more() {
+    let (table, mut log) = shop();
+    log.events.iter_mut().enumerate().for_each(|(n, event)| event.position = n as u16 % 3);
+    let training = Training::new(&table, Settings::default(), &log, 1);
+    let weights = |propensity: Propensity| {
+        let mut training = training.clone().weighted(propensity);
+        let mut examples = Vec::new();
+        log.baskets()[..6].iter().for_each(|basket| training.examples(&log, basket, &mut examples));
+        examples.iter().map(|e| e.weight).collect::<Vec<f32>>()
+    };
+    // The first of a shopper has no history. What was taken without a list counts as one that was looked at.
+    assert_eq!(weights(Propensity::of(&[1.0, 0.25])), [1.0, 4.0, 1.0, 1.0, 4.0]);
+    assert_eq!(weights(Propensity::default()), [1.0; 5]);
+}
+
+#[test]
 fn the_next_item_is_learnt_and_the_seed_decides_every_number() {
     let (table, log) = shop();
     let baskets = log.baskets();
