@@ -34,4 +34,5 @@ def measure(c, report, searches: int = 20_000, count: int = 1000, seed: int = 1)
     report.line("simulated", "true NDCG@10, fixed weights", mean(fixed), count, interval(fixed, groups))
     for what, dimension in LEFT_OUT.items():
         gap = [a - b for a, b in zip(whole, debias.quality(c, shop, asked, ranker, without=[dimension]))]
-        report.line("simulated", f"gain from {what}", mean(gap), count, interval(gap, groups), shown=True, key=f"{dimension} gain")
+        report.line("simulated", f"gain from {what}", mean(gap), count, interval(gap, groups), shown=True,
+                    key="context gain" if dimension == "context" else None)

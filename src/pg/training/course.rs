@@ -108,7 +108,6 @@ impl Training<'_> {
         let least = refresh::min_shoppers(self.catalog)?;
         // From nothing, nothing was learnt that could be left out.
         let rehearsal = if ready.goes_on.is_some() { self.options.rehearsal } else { 1.0 };
-        let training = training.weighted(ready.propensity.clone());
         Ok(Course { table: &ready.table, training, least, rehearsal })
     }
 
