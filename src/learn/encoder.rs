@@ -2,16 +2,18 @@
 //!
 //! The loss is the cross-entropy of the taken item among a sample of all (its batch's other targets, items drawn evenly,
 //! items that share a word), plus the same among those of the sample that share one word of its title: whoever searches
-//! tells such items apart. The gradient is written out and checked against finite differences; one thread, one order.
+//! tells such items apart. What was taken far down a list counts more, as its place is seldom looked at. The gradient is
+//! written out and checked against finite differences; one thread, one order.
 //!
-//! Tried, and no better: propensities as weights of this loss (they weigh the lists of the networks), all items instead of a
-//! sample, or a sample corrected for how it is drawn, the mean of the weights over a pass's last steps, eight passes for five.
+//! Tried on the games, and no better: all items instead of a sample, or a sample corrected for how it is drawn, the mean of the
+//! weights over a pass's last steps, eight passes for five.
 
 mod state;
 
 use super::adam::Adam;
-use super::log::{Basket, Log};
+use super::log::{Basket, Log, Logged};
 use super::matrix;
+use super::propensity::Propensity;
 use super::table::{Table, Taught};
 use crate::control::Control;
 use crate::error::Result;
@@ -26,7 +28,7 @@ use std::collections::HashMap;
 pub struct Settings {
     /// The largest step.
     pub rate: f32,
-    /// Taken items of a step.
+    /// Taken items of a step, at most.
     pub batch: usize,
     /// Items drawn evenly beside them.
     pub drawn: usize,
@@ -44,6 +46,18 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// For a log: of few taken items smaller steps, so that there are enough of them to learn something.
+    pub fn of(log: &Log) -> Settings {
+        let settings = Settings::default();
+        let taken = |basket: &Basket| log.events[basket.rows.clone()].iter().filter(|e| e.weight > 0.0).count();
+        let examples: usize = log.baskets().iter().map(|basket| taken(basket).min(settings.basket)).sum();
+        Settings { batch: (examples / STEPS).clamp(64, settings.batch), ..settings }
+    }
+}
+
+/// Steps that a pass takes at least, as far as there is something to learn from.
+const STEPS: usize = 128;
 /// Decay of what all items share, and of what is learnt of each.
 const DECAY: (f32, f32) = (1e-3, 1e-2);
 /// What a dropped number's neighbours are multiplied by: 13 of 16 stay.
@@ -55,6 +69,8 @@ struct Example {
     steps: Vec<Step>,
     rows: Vec<usize>,
     target: usize,
+    /// What it counts against the others.
+    weight: f32,
     moments: Vec<usize>,
     /// Bits of each step's numbers that stay.
     masks: Vec<u64>,
@@ -81,6 +97,7 @@ struct Gradient {
 }
 
 /// An encoder in training.
+#[derive(Clone)]
 pub struct Training<'a> {
     table: &'a Table,
     settings: Settings,
@@ -89,6 +106,8 @@ pub struct Training<'a> {
     /// One for each group of shared weights, then into, out, bias.
     adams: Vec<Adam>,
     random: Random,
+    /// How likely each position of a list is looked at.
+    propensity: Propensity,
 }
 
 impl<'a> Training<'a> {
@@ -130,7 +149,12 @@ impl<'a> Training<'a> {
         let sizes = shared.groups().map(|group| group.len());
         let mut adams: Vec<Adam> = sizes.into_iter().map(Adam::new).collect();
         adams.extend([own.into.len(), own.out.len(), own.bias.len()].map(Adam::new));
-        Training { table, settings, shared, own, adams, random }
+        Training { table, settings, shared, own, adams, random, propensity: Propensity::default() }
+    }
+
+    /// The same, where what was taken counts by how seldom its place is looked at.
+    pub fn weighted(self, propensity: Propensity) -> Training<'a> {
+        Training { propensity, ..self }
     }
 
     /// What is learnt by now.
@@ -189,18 +213,19 @@ impl<'a> Training<'a> {
         let moment = log.moment_of(&log.events[basket.rows.start]);
         let moments: Vec<usize> = self.shared.places(&moment).into_iter().filter(known).collect();
         let taken = log.events[basket.rows.clone()].iter().filter(|e| e.weight > 0.0);
-        let mut targets: Vec<usize> = taken.filter_map(|e| self.table.row(e.item)).collect();
-        targets.sort_unstable();
-        targets.dedup();
+        let weight = |e: &Logged| if e.position > 0 { self.propensity.weight(e.position) } else { 1.0 };
+        let mut targets: Vec<(usize, f32)> = taken.filter_map(|e| Some((self.table.row(e.item)?, weight(e)))).collect();
+        targets.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        targets.dedup_by_key(|(row, _)| *row);
         self.random.shuffle(&mut targets);
-        for target in targets.into_iter().take(self.settings.basket) {
+        for (target, weight) in targets.into_iter().take(self.settings.basket) {
             let mut mask = || {
                 let (a, b, c, d) = (self.random.bits(), self.random.bits(), self.random.bits(), self.random.bits());
                 a | b | (c & d)
             };
             let masks = rows.iter().map(|_| mask()).collect();
             let moments = moments.clone();
-            examples.push(Example { steps: steps.clone(), rows: rows.clone(), target, moments, masks });
+            examples.push(Example { steps: steps.clone(), rows: rows.clone(), target, weight, moments, masks });
         }
     }
 
@@ -284,24 +309,25 @@ impl<'a> Training<'a> {
         }
         let count = candidates.len();
         let mut scores = matrix::by_rows(&users, &out, examples.len(), WIDTH, count);
-        let each = 1.0 / examples.len() as f32;
+        let all: f32 = examples.iter().map(|e| e.weight).sum();
         let mut loss = 0.0;
         let mut by_bias = vec![0.0; count];
         for ((example, word), scores) in examples.iter().zip(words).zip(scores.chunks_exact_mut(count)) {
             scores.iter_mut().zip(candidates).for_each(|(s, row)| *s += self.own.bias[*row]);
             let target = among[example.target];
+            let each = example.weight / all;
             let sharing = word.map(|word| self.sharing(word, target, scores, &among)).unwrap_or_default();
             let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let aim = scores[target] - most;
             scores.iter_mut().for_each(|s| *s = exp(*s - most));
             let sum: f32 = scores.iter().sum();
-            loss += sum.ln() - aim;
+            loss += each * (sum.ln() - aim);
             scores.iter_mut().for_each(|s| *s *= each / sum);
             scores[target] -= each;
             for (n, slope) in &sharing.1 {
                 scores[*n] += each * self.settings.sharing * slope;
             }
-            loss += self.settings.sharing * sharing.0;
+            loss += each * self.settings.sharing * sharing.0;
             by_bias.iter_mut().zip(scores.iter()).for_each(|(to, s)| *to += s);
         }
 
@@ -367,7 +393,7 @@ impl<'a> Training<'a> {
             gradient.own.out[row * WIDTH..(row + 1) * WIDTH].copy_from_slice(by);
             gradient.own.bias[*row] = bias;
         }
-        (loss * each, gradient)
+        (loss, gradient)
     }
 
     /// The cross-entropy among the candidates that hold a word, and its slope by their places.

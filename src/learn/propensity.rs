@@ -71,6 +71,12 @@ impl Propensity {
         Propensity { looked: falling.collect() }
     }
 
+    /// Of chances that are known.
+    #[cfg(test)]
+    pub(super) fn of(looked: &[f32]) -> Propensity {
+        Propensity { looked: looked.to_vec() }
+    }
+
     /// Whether the log told.
     pub fn is_known(&self) -> bool {
         !self.looked.is_empty()

@@ -123,6 +123,8 @@ struct Ready {
     encoder: Arc<crate::embed::Encoder>,
     identity: String,
     log: Log,
+    /// How likely each position is looked at.
+    propensity: Propensity,
     table: Table,
     plan: Plan,
     /// The ranker that is gone on from, as its row has it.
@@ -190,7 +192,8 @@ impl<'a> Training<'a> {
         let fits = |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text);
         let news = parent.is_some() && plan::has_news(&log, learnt_until);
         let goes_on = before.as_ref().filter(|_| news).filter(fits).cloned();
-        Ok(Ready { encoder, identity, log, table, plan, parent, before, goes_on })
+        let propensity = if self.options.debias { Propensity::estimate(&log) } else { Propensity::default() };
+        Ok(Ready { encoder, identity, log, propensity, table, plan, parent, before, goes_on })
     }
 
     /// Draws the lists of each slice, fits the networks to them, judges them, keeps them.
@@ -198,8 +201,7 @@ impl<'a> Training<'a> {
         let Ready { log, plan, parent, before, .. } = ready;
         let texts = ShopTexts::new(self.catalog, ready.encoder.clone());
         let drawn = self.drawn(&ready.table);
-        let propensity = if self.options.debias { Propensity::estimate(log) } else { Propensity::default() };
-        let mut cut = Cut { propensity, ..Cut::default() };
+        let mut cut = Cut { propensity: ready.propensity.clone(), ..Cut::default() };
         let out_of_stock = self.out_of_stock()?;
         let mut outcome = None;
         for (number, slice) in plan.slices.iter().enumerate() {

@@ -52,6 +52,7 @@ fn the_gradient_is_that_of_finite_differences() {
     for basket in log.baskets().iter().take(9) {
         training.examples(&log, basket, &mut examples);
     }
+    examples.iter_mut().enumerate().for_each(|(n, example)| example.weight = 1.0 + (n % 3) as f32);
     let candidates = training.candidates(&examples);
     let words: Vec<Option<usize>> = examples.iter().map(|e| Some(table.words[e.target][0] as usize)).collect();
     let (_, gradient) = training.back(&examples, &candidates, &words);
@@ -84,6 +85,34 @@ fn the_gradient_is_that_of_finite_differences() {
     }
     check(gradient.own.bias[candidates[0]], &|t, by| t.own.bias[candidates[0]] += by);
     assert!(checked > 80, "{checked}");
+}
+
+#[test]
+fn what_is_taken_far_down_counts_more() {
+    let (table, mut log) = shop();
+    log.events.iter_mut().enumerate().for_each(|(n, event)| event.position = n as u16 % 3);
+    let training = Training::new(&table, Settings::default(), &log, 1);
+    let weights = |propensity: Propensity| {
+        let mut training = training.clone().weighted(propensity);
+        let mut examples = Vec::new();
+        log.baskets()[..6].iter().for_each(|basket| training.examples(&log, basket, &mut examples));
+        examples.iter().map(|e| e.weight).collect::<Vec<f32>>()
+    };
+    // The first of a shopper has no history. What was taken without a list counts as one that was looked at.
+    assert_eq!(weights(Propensity::of(&[1.0, 0.25])), [1.0, 4.0, 1.0, 1.0, 4.0]);
+    assert_eq!(weights(Propensity::default()), [1.0; 5]);
+}
+
+#[test]
+fn a_small_log_is_learnt_in_small_steps() {
+    let (_, log) = shop();
+    // 300 shoppers with six events each, a day apart.
+    assert_eq!(Settings::of(&log).batch, 64);
+    let mut large = log.clone();
+    large.events =
+        (0..100).flat_map(|n| log.events.iter().map(move |e| Logged { shopper: e.shopper + n * 300, ..*e })).collect();
+    assert_eq!(Settings::of(&large).batch, 1024);
+    assert_eq!(Settings::of(&Log { events: large.events[..38_400].to_vec(), ..large }).batch, 300);
 }
 
 #[test]

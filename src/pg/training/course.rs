@@ -4,7 +4,7 @@ use super::{Options, Ready, Row, Training, history_limit};
 use crate::control::Control;
 use crate::error::Result;
 use crate::learn::encoder;
-use crate::learn::log::Basket;
+use crate::learn::log::{Basket, Log};
 use crate::learn::plan::{self, Course};
 use crate::learn::table::Table;
 use crate::pg::companion::ident;
@@ -40,8 +40,8 @@ impl Ready {
 }
 
 /// How the encoder of a training is fitted.
-pub fn settings() -> encoder::Settings {
-    encoder::Settings { history: history_limit(), ..encoder::Settings::default() }
+pub fn settings(log: &Log) -> encoder::Settings {
+    encoder::Settings { history: history_limit(), ..encoder::Settings::of(log) }
 }
 
 impl Training<'_> {
@@ -96,9 +96,9 @@ impl Training<'_> {
         {
             Some((number, encoder)) => {
                 let known = learned::all(self.catalog, number)?;
-                encoder::Training::from(&ready.table, settings(), encoder, &known, seed)
+                encoder::Training::from(&ready.table, settings(&ready.log), encoder, &known, seed)
             }
-            None => encoder::Training::new(&ready.table, settings(), &ready.log, seed),
+            None => encoder::Training::new(&ready.table, settings(&ready.log), &ready.log, seed),
         };
         self.course(ready, training).map(Some)
     }
@@ -108,6 +108,7 @@ impl Training<'_> {
         let least = refresh::min_shoppers(self.catalog)?;
         // From nothing, nothing was learnt that could be left out.
         let rehearsal = if ready.goes_on.is_some() { self.options.rehearsal } else { 1.0 };
+        let training = training.weighted(ready.propensity.clone());
         Ok(Course { table: &ready.table, training, least, rehearsal })
     }
 

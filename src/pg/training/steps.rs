@@ -45,7 +45,7 @@ impl Training<'_> {
         let mut passes = 0;
         let mut known = None;
         if let Some((at, bytes)) = &kept
-            && let Some(training) = encoder::Training::read(&ready.table, settings(), bytes)?
+            && let Some(training) = encoder::Training::read(&ready.table, settings(&ready.log), bytes)?
         {
             passes = at.passes;
             known = Some(self.course(&ready, training)?);
