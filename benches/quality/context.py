@@ -8,7 +8,6 @@ a shopper clicks in these searches is logged, so the second search of a session 
 from __future__ import annotations
 
 import random
-from datetime import timedelta
 
 import debias
 import simulated
@@ -21,8 +20,7 @@ def measure(c, report, searches: int = 20_000, count: int = 1000, seed: int = 1)
     """A line for each part that is left out."""
     shop = simulated.shop(c, seed, "position", searches, table="contextual")
     rng = random.Random(f"asked {seed}")
-    begin = simulated.START + timedelta(days=shop.days)
-    asked = [shop.ask(rng, begin + timedelta(minutes=7 * number)) for number in range(count)]
+    asked = debias.after(shop, rng, count)
     groups = [one.user for one in asked]
     ranker = debias.train(c, report, shop)
     for one in asked:
@@ -34,5 +32,4 @@ def measure(c, report, searches: int = 20_000, count: int = 1000, seed: int = 1)
     report.line("simulated", "true NDCG@10, fixed weights", mean(fixed), count, interval(fixed, groups))
     for what, dimension in LEFT_OUT.items():
         gap = [a - b for a, b in zip(whole, debias.quality(c, shop, asked, ranker, without=[dimension]))]
-        report.line("simulated", f"gain from {what}", mean(gap), count, interval(gap, groups), shown=True,
-                    key="context gain" if dimension == "context" else None)
+        report.line("simulated", f"gain from {what}", mean(gap), count, interval(gap, groups), shown=True, key=f"{dimension} gain")

@@ -27,8 +27,7 @@ def measure(c, report, searches: int = SEARCHES, count: int = ASKED, seed: int =
         shop = simulated.shop(c, seed, model, searches, table=f"biased_{model}")
         fair = simulated.shop(c, seed, model, searches, table=f"fair_{model}", shuffled=True)
         rng = random.Random(f"asked {seed}")
-        begin = simulated.START + timedelta(days=shop.days)
-        asked = [shop.ask(rng, begin + timedelta(minutes=7 * number)) for number in range(count)]
+        asked = after(shop, rng, count)
         fair.moods, fair.facets = shop.moods, shop.facets
         fixed = quality(c, shop, asked, 0)
         naive = quality(c, shop, asked, train(c, report, shop, debias=False))
@@ -47,6 +46,12 @@ def measure(c, report, searches: int = SEARCHES, count: int = ASKED, seed: int =
         closed = (mean(debiased) - mean(naive)) / (mean(bound) - mean(naive))
         report.line("simulated", f"{model} clicks, share of the gap closed", closed, count,
                     key="debias closed" if model == "position" else None)
+
+
+def after(shop: simulated.Shop, rng: random.Random, count: int) -> list[simulated.Asked]:
+    """Searches that come after the log."""
+    begin = simulated.START + timedelta(days=shop.days)
+    return [shop.ask(rng, begin + timedelta(minutes=7 * number)) for number in range(count)]
 
 
 def train(c, report, shop: simulated.Shop, **options) -> int:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import protocols
-from figures import interval, mean, ndcg
+from figures import interval, mean
 
 
 def train(c, report, table: str, **options) -> None:
@@ -69,9 +69,9 @@ def gifts(c, report, asked, every: int) -> None:
     asked = asked[::every]
     protocols.personal(c, report, "gifts trained", "gifts", "code", asked, f"trained, first invoice from September, 1 in {every}")
     # The same as of each invoice's own moment and country, and what these are worth.
-    found = {name: [ndcg(protocols.ranked(c, "gifts", "code", one.query, one.user_id, one.context, **options), dict.fromkeys(one.relevant, 1))
-                    for one in asked] for name, options in (("known", {}), ("left out", {"without": ["context"]}))}
+    known, left_out = ([protocols.quality(c, "gifts", "code", one, one.user_id, one.context, without=without) for one in asked]
+                       for without in ([], ["context"]))
     groups = [one.user_id for one in asked]
-    report.line("gifts", "NDCG@10, trained, as of the invoice's moment and country", mean(found["known"]), len(asked), interval(found["known"], groups))
-    gap = [a - b for a, b in zip(*found.values())]
+    report.line("gifts", "NDCG@10, trained, as of the invoice's moment and country", mean(known), len(asked), interval(known, groups))
+    gap = [a - b for a, b in zip(known, left_out)]
     report.line("gifts", "gain from the moment and the country", mean(gap), len(asked), interval(gap, groups), digits=4, shown=True)

@@ -30,9 +30,13 @@ def ranked(c, table: str, key: str, query: str, user: str | None = None, context
     """The ten best keys of a search, by a bound query and user id, with options of the search."""
     user_type = "text" if user is None else "bigint"
     sql = f"""SELECT (s.item).{key} FROM persona.search(NULL::{table}, %s, user_id => %s::{user_type}, context => %s::jsonb,
-        k => 10, options => %s::jsonb) s
-        ORDER BY s."position" """
+        k => 10, options => %s::jsonb) s ORDER BY s."position" """
     return [row[0] for row in c.execute(sql, (query, user, json.dumps(context or {}), json.dumps(options)))]
+
+
+def quality(c, table: str, key: str, one: Asked, user: str | None = None, context: dict | None = None, **options) -> float:
+    """NDCG@10 of one query, with options of the search."""
+    return ndcg(ranked(c, table, key, one.query, user, context, **options), dict.fromkeys(one.relevant, 1))
 
 
 def electronics(c, report, judged: dict[str, dict[int, int]]) -> None:
@@ -86,9 +90,8 @@ def personal(c, report, data: str, table: str, key: str, asked: list[Asked], wha
     seen = "their past left out" if options.get("exclude_seen") else "their past among the results"
     with_user, without = [], []
     for one in asked:
-        gains = dict.fromkeys(one.relevant, 1)
-        with_user.append(ndcg(ranked(c, table, key, one.query, one.user_id, **options), gains))
-        without.append(ndcg(ranked(c, table, key, one.query), gains))
+        with_user.append(quality(c, table, key, one, one.user_id, **options))
+        without.append(quality(c, table, key, one))
     groups = [one.user_id for one in asked]
     gap = [a - b for a, b in zip(with_user, without)]
     report.line(data, f"NDCG@10, search with user_id, {what}", mean(with_user), len(asked), interval(with_user, groups), key=data)

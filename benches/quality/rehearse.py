@@ -15,7 +15,7 @@ from pathlib import Path
 
 import protocols
 import shops
-from figures import interval, mean, ndcg
+from figures import interval, mean
 
 SPLIT, END = (datetime(2011, month, 1, tzinfo=timezone.utc) for month in (5, 9))
 COLUMNS = ["customer_id", "code", "at", "invoice", "country", "kind"]
@@ -44,7 +44,7 @@ def measure(c, report, folder: Path, count: int = 800) -> None:
     for slice_name, first, last in (("old", None, SPLIT), ("new", SPLIT, END)):
         asked = questions(held, titles, first, last, count)
         groups = [one.user_id for one in asked]
-        values = {name: [found(c, one, ranker) for one in asked] for name, ranker in rankers.items()}
+        values = {name: [protocols.quality(c, "slices", "code", one, one.user_id, one.context, ranker=ranker) for one in asked] for name, ranker in rankers.items()}
         for name, figure in values.items():
             report.line("gifts", f"NDCG@10 of the {slice_name} slice, ranker {name}", mean(figure), len(asked), interval(figure, groups), shown=True)
         before, kept, lost = values.values()
@@ -53,7 +53,8 @@ def measure(c, report, folder: Path, count: int = 800) -> None:
             report.line("gifts", f"{slice_name} slice, gone on {what} rehearsal, change", mean(gap), len(asked), interval(gap, groups), digits=4, shown=True,
                         key="rehearsed change" if (slice_name, what) == ("old", "with") else None)
         gap = [a - b for a, b in zip(kept, lost)]
-        report.line("gifts", f"{slice_name} slice, with rehearsal against without", mean(gap), len(asked), interval(gap, groups), digits=4)
+        report.line("gifts", f"{slice_name} slice, with rehearsal against without", mean(gap), len(asked), interval(gap, groups), digits=4, shown=True,
+                    key="rehearsed gain" if slice_name == "old" else None)
 
 
 def behaviour(c, table: str) -> None:
@@ -97,9 +98,3 @@ def questions(held: list, titles: dict, first: datetime | None, last: datetime, 
     asked = shops.invoices(titles, invoices, known)
     random.Random("asked").shuffle(asked)
     return asked[:count]
-
-
-def found(c, one: shops.Asked, ranker: int) -> float:
-    """NDCG@10 of a search as of its moment by a ranker."""
-    ranked = protocols.ranked(c, "slices", "code", one.query, one.user_id, one.context, ranker=ranker)
-    return ndcg(ranked, dict.fromkeys(one.relevant, 1))
