@@ -164,9 +164,7 @@ fn rank(
     if let Some(ranker) = (settings.ranker)(variant.options.ranker)? {
         question = question.rank_by(store, ranker, &request, context)?;
     }
-    if request.query.is_none() {
-        question.set_segments(store, context, &request.options)?;
-    }
+    question.set_segments(store, context, &request)?;
     let ranked = search(store, &request, &question, &Scope::All, control)?;
     let rules = (settings.rules)(&request, &question, context)?;
     let page = Arrangement {

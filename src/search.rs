@@ -117,20 +117,16 @@ impl Question {
         self.understanding.as_deref()
     }
 
-    /// For somebody unknown: what the shoppers of the same segments take, as the context names them by column and value.
-    pub fn set_segments(
-        &mut self,
-        store: &dyn Store,
-        segments: &[(String, String)],
-        options: &SearchOptions,
-    ) -> Result<()> {
-        if !self.shopper.is_unknown() {
+    /// For somebody unknown without a query: what the shoppers of the same segments take, as the context names them by column
+    /// and value.
+    pub fn set_segments(&mut self, store: &dyn Store, context: &[(String, String)], request: &Request) -> Result<()> {
+        if !self.shopper.is_unknown() || request.query.is_some_and(|query| !query.trim().is_empty()) {
             return Ok(());
         }
-        for (column, value) in segments {
+        for (column, value) in context {
             for (item, share) in store.segment(column, value)? {
                 let known = self.segment.entry(item).or_default();
-                *known = known.max(weights::SEGMENT * options.factor(Dimension::Context) * f64::from(share));
+                *known = known.max(weights::SEGMENT * request.options.factor(Dimension::Context) * f64::from(share));
             }
         }
         Ok(())

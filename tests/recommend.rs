@@ -138,7 +138,7 @@ fn somebody_unknown_gets_what_the_segment_takes() {
         let options = SearchOptions::default();
         let request = Request { query: None, user_id, at: None, session: None, k: 5, options, understanding: None };
         let mut question = Question::ask(&shop, &request, None).unwrap();
-        question.set_segments(&shop, &[("country".into(), value.into())], &request.options).unwrap();
+        question.set_segments(&shop, &[("country".into(), value.into())], &request).unwrap();
         search(&shop, &request, &question, &Scope::All, &Free).unwrap()
     };
     let found = run(None, "FR");

@@ -12,7 +12,7 @@ use super::store::PgStore;
 use super::{ranker, session, understand};
 use crate::catalog::filter::Filter;
 use crate::catalog::options::{SearchOptions, from_object};
-use crate::catalog::rule::{Surface, text};
+use crate::catalog::rule::Surface;
 use crate::control::Control;
 use crate::embed::Role;
 use crate::error::{Error, Result};
@@ -174,11 +174,6 @@ fn moment(at: &str) -> Result<String> {
     }
 }
 
-/// The values of a row's context columns.
-fn values(context: &Value) -> Vec<(String, String)> {
-    context.as_object().into_iter().flatten().map(|(column, value)| (column.clone(), text(value))).collect()
-}
-
 struct Judge<'a> {
     /// With the statistics of what was known.
     catalog: &'a Catalog,
@@ -278,7 +273,7 @@ impl Judge<'_> {
                     session: row.get(7),
                     place: row.get::<i32>(8).and_then(|place| usize::try_from(place).ok()).filter(|place| *place > 0),
                     propensity: row.get(9),
-                    context: row.get::<pgrx::JsonB>(10).map_or_else(Vec::new, |context| values(&context.0)),
+                    context: log::values(row.get(10)),
                 });
             }
             self.control.check()

@@ -2,8 +2,10 @@
 
 use super::catalog::{Catalog, Events};
 use super::companion::{ident, literal};
+use crate::catalog::rule::text;
 use crate::error::{Error, Result};
 use crate::event::Kind;
+use serde_json::Value;
 
 /// Rows that are wanted beside those that name a shopper and an item of the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -67,6 +69,12 @@ pub fn sql(catalog: &Catalog, rows: Rows) -> Result<Option<String>> {
         ));
     }
     Ok(if parts.is_empty() { None } else { Some(parts.join(" UNION ALL ")) })
+}
+
+/// The values of a row's context columns, by column.
+pub fn values(context: Option<pgrx::JsonB>) -> Vec<(String, String)> {
+    let Some(Value::Object(columns)) = context.map(|c| c.0) else { return Vec::new() };
+    columns.into_iter().map(|(column, value)| (column, text(&value))).collect()
 }
 
 /// The column that holds the chance with which a shown item stood at its place: `options.propensity`.

@@ -132,20 +132,8 @@ pub fn question(
     {
         question = question.rank_by(store, ranker, request, &context.values)?;
     }
-    question.set_segments(store, &segments(catalog, request, context), &request.options)?;
+    question.set_segments(store, &context.values, request)?;
     Ok(question)
-}
-
-/// For somebody unknown without a query: the context columns that the call gives, with their values.
-fn segments(catalog: &catalog::Catalog, request: &Request, context: &Context) -> Vec<(String, String)> {
-    if request.query.is_some_and(|query| !query.trim().is_empty()) {
-        return Vec::new();
-    }
-    let mut columns: Vec<&String> = catalog.events.iter().flat_map(|e| &e.context).collect();
-    columns.sort_unstable();
-    columns.dedup();
-    let value = |column: &str| context.given.get(column).filter(|v| !v.is_null()).map(text);
-    columns.into_iter().filter_map(|column| Some((column.clone(), value(column)?))).collect()
 }
 
 /// What was taken before is not recommended again, as far as the catalog says, unless the call does.

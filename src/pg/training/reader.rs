@@ -1,13 +1,11 @@
 //! The behaviour tables' rows as training reads them.
 
-use crate::catalog::rule::text;
 use crate::error::Result;
 use crate::event::Kind;
 use crate::learn::log::{Cleaned, Log, Logged};
 use crate::pg::history::seconds;
-use crate::pg::spi;
+use crate::pg::{log, spi};
 use crate::shopper::sequence;
-use serde_json::Value;
 use std::collections::HashMap;
 
 /// Rows of the behaviour tables as they come.
@@ -80,10 +78,9 @@ impl Reader {
     /// The number of a row's context: its values, of which at most some thousands are told apart.
     fn context(&mut self, context: Option<pgrx::JsonB>) -> u32 {
         const MOST: usize = 20_000;
-        let Some(Value::Object(map)) = context.map(|c| c.0) else { return 0 };
         let mut places = Vec::new();
-        for (column, value) in &map {
-            let name = sequence::value_name(column, &text(value));
+        for (column, value) in log::values(context) {
+            let name = sequence::value_name(&column, &value);
             let place = match self.values.get(&name) {
                 Some(place) => *place,
                 None if self.bearers.len() < MOST => {
