@@ -26,7 +26,7 @@ AS $$
         'kind', kind, 'kind_value', kind_value, 'query', query, 'session', session, 'position', "position", 'dwell_ms', dwell_ms,
         'context', context, 'options', options))
 $$;
-COMMENT ON FUNCTION persona.add_events IS 'adds a behaviour table to a catalog, or alters what its columns mean; without kind, every row is of kind_value (default: purchase); options: kinds, propensity';
+COMMENT ON FUNCTION persona.add_events IS 'adds a behaviour table to a catalog, or alters what its columns mean; without kind, every row is of kind_value (default: purchase); options: kinds, propensity, debias';
 
 CREATE FUNCTION persona.drop_events(items regclass, events regclass) RETURNS void
 LANGUAGE sql VOLATILE AS $$ SELECT persona._drop_events(items, events) $$;

@@ -899,7 +899,7 @@ COMMENT ON FUNCTION persona._trending(oid, interval, jsonb, int, jsonb) IS 'inte
 
 COMMENT ON FUNCTION persona.create_catalog IS 'makes a catalog of an item table, or alters it: which columns are title, body, attributes, brand, category, price, image; which model; options: key, text_search, min_shoppers, exclude, intents, tags, time_zone, stock, worker, train';
 
-COMMENT ON FUNCTION persona.add_events IS 'adds a behaviour table to a catalog, or alters what its columns mean; without kind, every row is of kind_value (default: purchase); options: kinds, propensity';
+COMMENT ON FUNCTION persona.add_events IS 'adds a behaviour table to a catalog, or alters what its columns mean; without kind, every row is of kind_value (default: purchase); options: kinds, propensity, debias';
 
 COMMENT ON PROCEDURE persona.work IS 'runs a task (refresh, train, fine_tune) in bounded steps with a commit after each, so that a cancel loses one step; options: batch, and those of train and fine_tune';
 

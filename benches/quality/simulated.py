@@ -26,6 +26,7 @@ Everything comes from the seed. Plain Python, no package needed:
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from dataclasses import dataclass
@@ -332,8 +333,8 @@ class Shop:
         return made
 
 
-def load(c, shop: Shop, searches: int) -> None:
-    """Fills the tables, makes the catalog, and refreshes it."""
+def load(c, shop: Shop, searches: int, debias: bool = True) -> None:
+    """Fills the tables, makes the catalog, and refreshes it; without `debias`, clicks count as they are."""
     c.execute(f"""CREATE TABLE {shop.table} (id bigint PRIMARY KEY, title text, category text, brand text, style text, color text,
         material text, price numeric, created timestamptz)""")
     c.execute(f"""CREATE TABLE {shop.events} (user_id bigint, item_id bigint, at timestamptz, kind text, query text, session text,
@@ -350,15 +351,15 @@ def load(c, shop: Shop, searches: int) -> None:
         category => 'category', price => 'price', options => '{"text_search": "persona.english"}')""", (shop.table,))
     c.execute("""SELECT persona.add_events(%s::regclass, %s::regclass, user_id => 'user_id', item_id => 'item_id', at => 'at', kind => 'kind',
         query => 'query', session => 'session', "position" => 'position', dwell_ms => 'dwell_ms', context => '{device,country}',
-        options => '{"propensity": "propensity"}')""",
-              (shop.table, shop.events))
+        options => %s)""", (shop.table, shop.events, json.dumps({"propensity": "propensity", "debias": debias})))
     c.execute("SELECT * FROM persona.refresh(%s::regclass)", (shop.table,))
 
 
-def shop(c, seed: int = 1, click_model: str = "position", searches: int = 20_000, **how) -> Shop:
-    """A shop with so many logged searches, in a database with the extension; `how` is what `Shop` takes."""
+def shop(c, seed: int = 1, click_model: str = "position", searches: int = 20_000, debias: bool = True, **how) -> Shop:
+    """A shop with so many logged searches, in a database with the extension; `debias` is what `load` takes, `how` what `Shop`
+    takes."""
     made = Shop(seed, click_model, **how)
-    load(c, made, searches)
+    load(c, made, searches, debias)
     return made
 
 

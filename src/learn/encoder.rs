@@ -52,7 +52,10 @@ impl Settings {
         let settings = Settings::default();
         let taken = |basket: &Basket| log.events[basket.rows.clone()].iter().filter(|e| e.weight > 0.0).count();
         let examples: usize = log.baskets().iter().map(|basket| taken(basket).min(settings.basket)).sum();
-        Settings { batch: (examples / STEPS).clamp(64, settings.batch), ..settings }
+        let batch = (examples / STEPS).clamp(64, settings.batch);
+        // As much as the batch, so that what is taken moves the weights as far in a small log as in a large one.
+        let rate = settings.rate * batch as f32 / settings.batch as f32;
+        Settings { batch, rate, ..settings }
     }
 }
 

@@ -8,6 +8,7 @@
 
 use super::log::Log;
 use crate::event::Kind;
+use crate::measure::counterfactual::Shown;
 use std::collections::BTreeMap;
 
 /// Positions that are told apart.
@@ -34,7 +35,19 @@ pub struct Propensity {
 impl Propensity {
     /// From the impressions and what was taken of them; empty, and then every weight is 1, where the log does not tell.
     pub fn estimate(log: &Log) -> Propensity {
-        let moved = moved(log);
+        Propensity::of_moved(moved(log))
+    }
+
+    /// The same from counts: what was shown at which place and how often, and taken there.
+    pub fn of_counts(rows: Vec<Shown<i64>>) -> Propensity {
+        let mut items: BTreeMap<i64, Moved> = BTreeMap::new();
+        for row in rows.into_iter().filter(|row| (1..=DEEPEST).contains(&row.place)) {
+            items.entry(row.what).or_default().push((row.place - 1, row.shown, row.taken));
+        }
+        Propensity::of_moved(items.into_values().filter(is_telling).collect())
+    }
+
+    fn of_moved(moved: Vec<Moved>) -> Propensity {
         let depth = told(&moved);
         if depth < 2 {
             return Propensity::default();
@@ -117,7 +130,11 @@ fn moved(log: &Log) -> Vec<Moved> {
             .collect()
     };
     let moved = cells.into_values().map(item);
-    moved.filter(|item| item.len() > 1 && item.iter().any(|(_, _, clicked)| *clicked > 0.0)).collect()
+    moved.filter(is_telling).collect()
+}
+
+fn is_telling(item: &Moved) -> bool {
+    item.len() > 1 && item.iter().any(|(_, _, clicked)| *clicked > 0.0)
 }
 
 /// How many positions the log tells of: each clicked often enough, and held against the first by items that moved.

@@ -35,6 +35,17 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// For so many lists: of few, smaller steps, so that there are enough of them to get anywhere.
+    pub fn of(lists: usize) -> Settings {
+        let settings = Settings::default();
+        Settings { batch: (lists / STEPS).clamp(4, settings.batch), ..settings }
+    }
+}
+
+/// Steps that an epoch takes at least, as far as there are lists.
+const STEPS: usize = 350;
+
 /// What an epoch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Epoch {

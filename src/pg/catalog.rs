@@ -45,6 +45,12 @@ impl Events {
         Kinds::read(&self.options)
     }
 
+    /// The column of the position by which clicks are weighed; `None` without one, and by `options.debias`.
+    pub fn place(&self) -> Option<&str> {
+        let debias = self.options.get("debias").and_then(Value::as_bool).unwrap_or(true);
+        self.position.as_deref().filter(|_| debias && self.query.is_some())
+    }
+
     /// Refuses columns that were renamed or dropped since.
     pub fn check(&self) -> Result<()> {
         match self.columns().into_iter().find(|column| !self.known.iter().any(|known| known == column)) {

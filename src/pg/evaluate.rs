@@ -3,6 +3,7 @@
 use super::api::found::{Context, rules};
 use super::catalog::Catalog;
 use super::companion::{column, columns, ident};
+use super::examination;
 use super::heldout::{self, HeldOut, Seeing, Split};
 use super::identity::Acting;
 use super::interrupt::Backend;
@@ -17,7 +18,7 @@ use crate::control::Control;
 use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::event::Kind;
-use crate::measure::counterfactual::{self, Shown};
+use crate::measure::counterfactual;
 use crate::measure::report::{self, Replayed, Row};
 use crate::replay::{self, Logged, Target, Variant};
 use pgrx::pg_sys;
@@ -301,30 +302,7 @@ impl Judge<'_> {
 
     /// How often each place is looked at, from what was known.
     fn examination(&self) -> Result<Option<Vec<f64>>> {
-        self.control.progress("positions", 0, 0);
-        let sql = format!(
-            "SELECT dense_rank() OVER (ORDER BY g.q, g.id), g.position, g.shown, g.clicks, g.taken FROM (
-                SELECT h.*, count(*) OVER (PARTITION BY h.q, h.id) AS places FROM (
-                    SELECT lower(btrim(k.query)) AS q, k.id, k.position, count(*) FILTER (WHERE k.kind = 'impression') AS shown,
-                        count(*) FILTER (WHERE k.kind = 'click') AS clicks, count(*) FILTER (WHERE k.weight > 0) AS taken
-                    FROM ({}) k WHERE k.position BETWEEN 1 AND 50 AND k.query IS NOT NULL GROUP BY 1, 2, 3) h WHERE h.shown > 0) g
-             WHERE g.places > 1",
-            self.split.known(self.log)
-        );
-        let mut rows: Vec<(Shown<i64>, f64)> = Vec::new();
-        spi::stream(&sql, &[], 4096, |batch| {
-            for row in batch {
-                let count = |column| row.need::<i64>(column).map(|count| count as f64);
-                let place = usize::try_from(row.need::<i32>(2)?).unwrap_or(1);
-                rows.push((Shown { what: row.need(1)?, place, shown: count(3)?, taken: count(4)? }, count(5)?));
-            }
-            self.control.check()
-        })?;
-        // A shop that logs no clicks logs what came of them.
-        if rows.iter().all(|(row, _)| row.taken == 0.0) {
-            rows.iter_mut().for_each(|(row, taken)| row.taken = *taken);
-        }
-        let rows: Vec<Shown<i64>> = rows.into_iter().map(|(row, _)| row).collect();
+        let rows = examination::shown(&self.split.known(self.log), &self.control)?;
         Ok(counterfactual::examination(&rows, self.options.clip))
     }
 

@@ -19,7 +19,8 @@ pub struct Rows {
 /// SQL of all behaviour, to be read as the catalog's owner; `None` without tables.
 ///
 /// Columns: id, item (whether the row names one), shopper, session, at, kind (one of ours), weight, query, position, dwell
-/// (seconds), context (jsonb of the context columns), propensity. What a statement does not ask for costs it nothing.
+/// (seconds), context (jsonb of the context columns), propensity, place (the position, where clicks are to be weighed by it).
+/// What a statement does not ask for costs it nothing.
 pub fn sql(catalog: &Catalog, rows: Rows) -> Result<Option<String>> {
     let mut parts = Vec::new();
     for source in &catalog.events {
@@ -49,7 +50,8 @@ pub fn sql(catalog: &Catalog, rows: Rows) -> Result<Option<String>> {
                 CASE w.word {names} ELSE CASE lower(w.word) {names} ELSE 'view' END END AS kind,
                 (CASE w.word {weights} ELSE CASE lower(w.word) {weights} ELSE {view:?} END END)::float8 AS weight,
                 {query} AS query, {position} AS position, {dwell} / 1000 AS dwell,
-                jsonb_strip_nulls(jsonb_build_object({context})) AS context, {propensity} AS propensity
+                jsonb_strip_nulls(jsonb_build_object({context})) AS context, {propensity} AS propensity,
+                {place} AS place
              FROM {events} e {join} {companion} c ON c.key {equal} e.{item}
              CROSS JOIN LATERAL (SELECT {word}) w(word)
              WHERE isfinite(e.{at}) AND (e.{user} IS NOT NULL OR {nobody})",
@@ -62,6 +64,7 @@ pub fn sql(catalog: &Catalog, rows: Rows) -> Result<Option<String>> {
             dwell = column(source.dwell_ms.as_deref(), "float8"),
             context = context.join(", "),
             propensity = column(propensity(source)?, "float8"),
+            place = column(source.place(), "int"),
             events = source.name,
             join = if rows.no_item { "LEFT JOIN" } else { "JOIN" },
             companion = catalog.companion,

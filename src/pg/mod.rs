@@ -16,6 +16,7 @@ mod companion;
 mod device;
 mod error;
 mod evaluate;
+mod examination;
 mod filter;
 mod guc;
 mod heldout;

@@ -2,6 +2,7 @@
 
 use super::catalog::Catalog;
 use super::companion::{self, ident};
+use super::examination;
 use super::guc;
 use super::heldout::Split;
 use super::identity::Acting;
@@ -12,6 +13,7 @@ use super::vector;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::Kind;
+use crate::learn::propensity::Propensity;
 use crate::rank::weights;
 use crate::retrieve::together::{Baskets, Pairs, Settings};
 use crate::retrieve::trend;
@@ -342,9 +344,24 @@ impl<'a> Refresh<'a> {
         Ok(rows.len() as i64)
     }
 
-    /// Behaviour with a shopper, as far as it was known.
+    /// Behaviour with a shopper, as far as it was known: id, shopper, at, kind, weight, context. What was taken far down a
+    /// list weighs more, as its place is seldom looked at: else what once stood first would be popular for having stood there.
     fn events(&self) -> Result<Option<String>> {
-        self.behaviour(false)
+        let Some(log) = self.behaviour(false)? else { return Ok(None) };
+        if !self.catalog.events.iter().any(|source| source.place().is_some()) {
+            return Ok(Some(log));
+        }
+        let looked = Propensity::of_counts(examination::shown(&log, &self.control)?);
+        let weights: Vec<String> =
+            (1..).take(looked.looked().len()).map(|place| looked.weight(place).to_string()).collect();
+        if weights.is_empty() {
+            return Ok(Some(log));
+        }
+        // Places below those that the log tells of count as the last of them.
+        let weight = format!("(ARRAY[{}]::float8[])[least(e.place, {})]", weights.join(","), weights.len());
+        Ok(Some(format!(
+            "SELECT e.id, e.shopper, e.at, e.kind, e.weight * COALESCE({weight}, 1) AS weight, e.context FROM ({log}) e"
+        )))
     }
 
     /// The same, with sessions of nobody known where they are asked for.

@@ -338,7 +338,7 @@ impl<'a> Training<'a> {
     /// Fits the networks; a NOTICE and a row for each epoch.
     fn fit(&self, cut: &Cut, trained: Option<&Ranker>, rows: &mut Vec<Row>) -> Result<Ranker> {
         let mut last = Instant::now();
-        let settings = train::Settings { epochs: self.options.epochs, ..train::Settings::default() };
+        let settings = train::Settings { epochs: self.options.epochs, ..train::Settings::of(cut.train.lists.len()) };
         let mut tell = |epoch: &train::Epoch| {
             if epoch.epoch == 0 {
                 pgrx::notice!(
@@ -392,7 +392,7 @@ impl<'a> Training<'a> {
             pgrx::notice!("one shopper of {parts} is read, to stay within persona.maintenance_memory");
         }
         let sql = format!(
-            "SELECT s.shopper, s.id, s.at, s.kind, s.weight, s.query, s.session, s.position, s.dwell, s.item, s.context FROM ({events}) s
+            "SELECT s.shopper, s.id, s.at, s.kind, s.weight, s.query, s.session, s.place, s.dwell, s.item, s.context FROM ({events}) s
              WHERE abs(hashtext(s.shopper)::bigint) % $1 = 0 ORDER BY s.shopper COLLATE \"C\", s.at, s.id"
         );
         let mut reader = Reader::default();

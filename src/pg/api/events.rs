@@ -59,7 +59,7 @@ fn add(items: pg_sys::Oid, events: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
     let user_id = needed(&wanted.user_id, "user_id")?;
     let item_id = needed(&wanted.item_id, "item_id")?;
     let at = needed(&wanted.at, "at")?;
-    const KNOWN: [&str; 2] = ["kinds", "propensity"];
+    const KNOWN: [&str; 3] = ["kinds", "propensity", "debias"];
     if let Some(key) = wanted.options.as_object().and_then(|o| o.keys().find(|k| !KNOWN.contains(&k.as_str()))) {
         let known = KNOWN.map(str::to_owned).to_vec();
         return Err(Error::UnknownKey { place: "options".into(), key: key.clone(), known });
@@ -75,6 +75,13 @@ fn add(items: pg_sys::Oid, events: pg_sys::Oid, wanted: &Wanted) -> Result<()> {
             });
         }
     };
+    if wanted.options.get("debias").is_some_and(|value| !value.is_boolean()) {
+        return Err(Error::InvalidValue {
+            place: "options".into(),
+            key: "debias".into(),
+            reason: "it is true or false".into(),
+        });
+    }
     Kinds::read(&wanted.options)?;
     column(&all, &shown, &user_id)?;
     check_item(&catalog, column(&all, &shown, &item_id)?, &shown)?;

@@ -25,7 +25,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Takes a row: shopper, id, at, kind, weight, query, session, position, dwell, item, context.
+    /// Takes a row: shopper, id, at, kind, weight, query, session, place, dwell, item, context.
     pub fn read(&mut self, row: &spi::Row) -> Result<()> {
         self.cleaned.read += 1;
         let shopper: Option<String> = row.get(1);

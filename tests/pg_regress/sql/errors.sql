@@ -44,6 +44,7 @@ SELECT pg_temp.try(s) FROM unnest(ARRAY[
     $$SELECT persona.add_events('products', 'events', user_id => 'user_id', item_id => 'product_id', at => 'at', "position" => 'kind')$$,
     $$SELECT persona.add_events('products', 'events', user_id => 'user_id', item_id => 'product_id', at => 'at', kind => 'kind', kind_value => 'view')$$,
     $$SELECT persona.add_events('products', 'events', user_id => 'user_id', item_id => 'product_id', at => 'at', options => '{"kinds": {"bought": "acquisition"}}')$$,
+    $$SELECT persona.add_events('products', 'events', user_id => 'user_id', item_id => 'product_id', at => 'at', options => '{"debias": "yes"}')$$,
     $$SELECT persona.drop_events('products', 'plain')$$,
     $$SELECT persona.drop_catalog('plain')$$,
     $$SELECT * FROM persona.refresh('plain')$$,

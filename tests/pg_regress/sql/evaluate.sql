@@ -19,6 +19,24 @@ SELECT (item).id FROM persona.recommend(NULL::products, k => 1);
 SELECT metric, value FROM persona.evaluate('products', '{"since": "2026-01-19", "heads": ["recommend"]}') WHERE variant = 'popular' AND slice = 'all' AND metric IN ('recall@10', 'support') ORDER BY 1;
 SELECT metric, value FROM persona.evaluate('products', '{"split": "last", "heads": ["recommend"]}') WHERE variant = 'popular' AND slice = 'all' AND metric = 'recall@10';
 DELETE FROM events WHERE product_id = 239 AND at >= '2026-01-20';
+-- statistics: the second place is looked at half as often as the first, so a click there counts twice, where debias is not off
+CREATE TABLE listed AS
+SELECT u + 5000 AS user_id, i AS product_id, timestamptz '2026-02-01' + u * interval '1 hour' + k.n * interval '5 seconds' AS at, k.kind, CASE WHEN i < 100 THEN 'red' ELSE 'boots' END AS query, v.place
+FROM generate_series(1, 400) u
+CROSS JOIN LATERAL (VALUES (10, 1 + u % 2), (14, 2 - u % 2), (110, 1), (114, 2)) v(i, place)
+CROSS JOIN (VALUES (0, 'impression'), (1, 'click')) k(n, kind)
+WHERE k.n = 0 OR u / 2 % (2 * v.place) = 0;
+CREATE FUNCTION liked(debias text) RETURNS numeric LANGUAGE plpgsql AS $$BEGIN
+    PERFORM persona.add_events('products', 'listed', user_id => 'user_id', item_id => 'product_id', at => 'at', kind => 'kind', query => 'query', "position" => 'place', options => jsonb_build_object('debias', debias::bool));
+    PERFORM persona.refresh('products');
+    RETURN (SELECT round((max(s.popularity) FILTER (WHERE c.key = 110) / max(s.popularity) FILTER (WHERE c.key = 114))::numeric, 1)
+        FROM products_persona_stats s JOIN products_persona c USING (id));
+END$$;
+SELECT liked('true') AS weighed, liked('false') AS "as they are";
+SELECT persona.drop_events('products', 'listed');
+SELECT count(*) > 0 FROM persona.refresh('products');
+DROP FUNCTION liked;
+DROP TABLE listed;
 -- a log with queries, places and the chance of each item to stand at its place: item 4 or item 8 first, by a coin; who sees 4 first clicks
 CREATE TABLE shown (user_id bigint, product_id bigint, at timestamptz, kind text, query text, place int, chance float8);
 INSERT INTO shown SELECT u, i, timestamptz '2026-02-01' + u * interval '1 hour', 'impression', 'blue shoes', CASE WHEN (i = 4) = (u % 2 = 0) THEN 1 ELSE 2 END, 0.5
