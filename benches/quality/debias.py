@@ -35,9 +35,9 @@ def measure(c, report, searches: int = SEARCHES, count: int = ASKED, seed: int =
         shop = logged("biased")
         asked = after(shop, random.Random(f"asked {seed}"), count)
 
-        def trained(shop_: simulated.Shop, debias: bool) -> list[float]:
-            shop_.moods, shop_.facets = shop.moods, shop.facets
-            return quality(c, shop_, asked, train(c, report, shop_, debias=debias, samples=times * OPTIONS["samples"]))
+        def trained(by: simulated.Shop, debias: bool) -> list[float]:
+            by.moods, by.facets = shop.moods, shop.facets
+            return quality(c, by, asked, train(c, report, by, debias=debias, samples=times * OPTIONS["samples"]))
 
         fixed = quality(c, shop, asked, 0)
         naive = trained(logged("naive", debias=False), False)
