@@ -398,11 +398,12 @@ impl Run {
     /// What came of it: the adapter with the values that did best, judged against the base model.
     pub fn finish(&mut self, state: &State, control: &dyn Control) -> Result<(Adapter, Verdict)> {
         let border = self.net.len();
+        let kept = self.options.kept(self.task, matches!(self.samples.kind, Kind::Items { .. }));
         let adapter = Adapter {
             task: self.task,
             plan: self.options.plan(),
             labels: self.samples.labels.clone(),
-            values: state.best[..border].to_vec(),
+            values: state.best[..border].iter().map(|value| value * kept).collect(),
             head: state.best[border..].to_vec(),
         }
         .rounded();
