@@ -4,8 +4,8 @@ One log of clicks, three old rankers' lists. On it a ranker is trained twice: na
 `persona.refresh` (for statistics) and `persona.train` estimate from the log. The bound is a ranker trained on a second log:
 the same lists in an order of chance, where the place says nothing and clicks need no weight. All three are held against what
 the shoppers truly want, in searches that come after the log, each by its catalog's own statistics. The gap is what the bound
-is better by than the naive one. With clicks by position it is measured once more with four times the searches: what is still
-open in the smaller log is noise, since few clicks far down stand for many.
+is better by than the naive one. With clicks by position it is measured once more with four times the searches, where
+few clicks far down that stand for many are less of a matter.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import simulated
 from figures import interval, mean
 
 SEARCHES, ASKED = 20_000, 600
-MORE = 4
+# Click models, each with the times that the log is as long.
+RUNS = (("position", 1), ("position", 4), ("dependent", 1))
 OPTIONS = {"anew": True, "deploy": "never", "samples": 20_000, "epochs": 14}
 
 
 def measure(c, report, searches: int = SEARCHES, count: int = ASKED, seed: int = 1,
-            models: tuple = ("position", "dependent")) -> None:
-    """Lines for each click model."""
-    for model, times in [(model, times) for model in models for times in ((1, MORE) if model == "position" else (1,))]:
+            runs: tuple = RUNS) -> None:
+    """Lines for each run."""
+    for model, times in runs:
         much = "" if times == 1 else f", {times} times the log"
 
         def logged(name: str, **how) -> simulated.Shop:

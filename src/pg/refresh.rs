@@ -19,6 +19,7 @@ use crate::retrieve::together::{Baskets, Pairs, Settings};
 use crate::retrieve::trend;
 use pgrx::pg_sys;
 use serde::Deserialize;
+use std::cell::OnceCell;
 use std::time::Instant;
 
 mod vectors;
@@ -52,18 +53,20 @@ pub struct Refresh<'a> {
     pub(super) control: Backend,
     /// Where statistics are counted as of before a split; `None` for all there is.
     split: Option<Split>,
+    /// How likely each place is looked at, once a step has asked.
+    looked: OnceCell<Propensity>,
 }
 
 impl<'a> Refresh<'a> {
     /// Starts; another refresh of the catalog is waited for.
     pub fn new(catalog: &'a Catalog) -> Result<Refresh<'a>> {
         super::catalog::hold(catalog)?;
-        Ok(Refresh { catalog, control: Backend, split: None })
+        Ok(Refresh { catalog, control: Backend, split: None, looked: OnceCell::new() })
     }
 
     /// Statistics of what was known before a split, for a catalog whose statistics are tables of the caller's own.
     pub fn known(catalog: &'a Catalog, split: Split) -> Result<()> {
-        let refresh = Refresh { catalog, control: Backend, split: Some(split) };
+        let refresh = Refresh { catalog, control: Backend, split: Some(split), looked: OnceCell::new() };
         refresh.step("stats", Refresh::stats)?;
         refresh.step("pairs", Refresh::pairs)?;
         refresh.step("baskets", Refresh::baskets)?;
@@ -351,7 +354,13 @@ impl<'a> Refresh<'a> {
         if !self.catalog.events.iter().any(|source| source.place().is_some()) {
             return Ok(Some(log));
         }
-        let looked = Propensity::of_counts(examination::shown(&log, &self.control)?);
+        let looked = match self.looked.get() {
+            Some(looked) => looked,
+            None => {
+                let counted = Propensity::of_counts(examination::shown(&log, &self.control)?);
+                self.looked.get_or_init(|| counted)
+            }
+        };
         let weights: Vec<String> =
             (1..).take(looked.looked().len()).map(|place| looked.weight(place).to_string()).collect();
         if weights.is_empty() {
