@@ -4,17 +4,21 @@
 //! Answers one line: `{"ns": ..., "gap_ns": ..., "vectors": [[...]]}`: the time from texts to vectors inside the engine,
 //! tokenising and pooling included, and the longest time in which a cancel would have gone unseen. The model folder and bundle
 //! are the two arguments. `read` only reads as many bytes as the network's f32 weights have: no query can take less, where they
-//! come from memory. `device` is `PERSONA_DEVICE` of the library `PERSONA_GPU_LIBRARY` (`gpu.py`).
+//! come from memory. `device` is `PERSONA_DEVICE` of the library `PERSONA_GPU_LIBRARY` (`gpu.py`). `train` and `train device`
+//! take steps of a low-rank classifier, 64 texts each, and answer with the trained numbers and the time of all steps but the first.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::cell::Cell;
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pg_persona::control::{Control, Free};
+use pg_persona::device::Library;
 use pg_persona::embed::reference::Reference;
-use pg_persona::embed::{Encoder, Library, Precision, Role, Scratch};
+use pg_persona::embed::{Encoder, Place, Precision, Role, Scratch};
+use pg_persona::tune::{Data, Options, Run};
 
 #[derive(serde::Deserialize)]
 struct Ask {
@@ -49,14 +53,18 @@ fn main() {
     };
     let models = Path::new(models);
     let load = |precision| Encoder::load(models, bundle, precision, &Free).expect("a bundle that loads");
-    let (float, bytes) = (load(Precision::F32), load(Precision::Int8));
+    let (float, bytes) = (Arc::new(load(Precision::F32)), load(Precision::Int8));
     let candle = Reference::load(models, bundle, &candle_core::Device::Cpu, &Free).expect("a bundle candle knows");
     // Opened at the first use: a process that measures the CPU has no context on a card.
     let device = std::cell::OnceCell::new();
-    let on_device = || {
+    let place = || {
         let named = |name| std::env::var(name).expect("PERSONA_GPU_LIBRARY and PERSONA_DEVICE");
         let library = Library::open(Path::new(&named("PERSONA_GPU_LIBRARY"))).expect("a library that opens");
-        Encoder::load_on(&library, &named("PERSONA_DEVICE"), models, bundle, &Free).expect("a device")
+        Place { library, device: named("PERSONA_DEVICE"), folder: models.to_owned() }
+    };
+    let on_device = || {
+        let Place { library, device, folder } = place();
+        Encoder::load_on(&library, &device, &folder, bundle, &Free).expect("a device")
     };
     eprintln!("kernels: {}", float.info().kernels);
     let dimension = float.info().dimension;
@@ -67,7 +75,7 @@ fn main() {
         let ask: Ask = serde_json::from_str(&line.unwrap()).expect("a request");
         let texts: Vec<&str> = ask.texts.iter().map(String::as_str).collect();
         scratch.set_threads(ask.threads.max(1));
-        let start = Instant::now();
+        let mut start = Instant::now();
         let watch = Watch { last: Cell::new(start), gap: Cell::new(0) };
         let vectors = match ask.engine.as_str() {
             "f32" => float.embed(&texts, Role::Document, &mut scratch, &watch),
@@ -77,6 +85,8 @@ fn main() {
                 Ok(Vec::new())
             }
             "device" => device.get_or_init(on_device).embed(&texts, Role::Document, &mut scratch, &watch),
+            "train" => Ok(train(&float, None, &texts, &mut start)),
+            "train device" => Ok(train(&float, Some(&place()), &texts, &mut start)),
             _ => candle.embed(&texts, Role::Document, &watch),
         };
         let ns = start.elapsed().as_nanos() as u64;
@@ -86,6 +96,24 @@ fn main() {
         writeln!(out, "{}", serde_json::json!({ "ns": ns, "gap_ns": gap, "vectors": vectors })).unwrap();
         out.flush().unwrap();
     }
+}
+
+/// Trains for an epoch; `start` becomes the end of its first step.
+fn train(encoder: &Arc<Encoder>, place: Option<&Place>, texts: &[&str], start: &mut Instant) -> Vec<f32> {
+    let label = |(i, text): (usize, &&str)| ((*text).to_owned(), format!("label {}", i % 8));
+    let data = Data::Labelled(texts.iter().enumerate().map(label).collect()).sorted();
+    let options = serde_json::json!({"name": "bench", "batch": 64, "epochs": 1, "validation": 0, "adopt": "always"});
+    let options = Options::read(&options).expect("options");
+    let mut run = Run::new(options, encoder.clone(), place, None, &data, 1 << 30, &Free).expect("a run");
+    let mut state = run.start(&Free).expect("a start");
+    run.advance(&mut state, &mut || true, &Free).expect("a step");
+    *start = Instant::now();
+    run.advance(&mut state, &mut || false, &Free).expect("an epoch");
+    let ended = start.elapsed();
+    let (adapter, _) = run.finish(&state, &Free).expect("an end");
+    // What came after the last step is not counted.
+    *start = Instant::now() - ended;
+    adapter.values
 }
 
 /// How many weights the products of a query run through: of a layer, four matrices of attention and two of the feed-forward.

@@ -21,7 +21,7 @@ pub enum Error {
     TextTooLong { bytes: usize, limit: usize },
     #[error("vectors of {left} cannot be compared with vectors of {right}")]
     VectorIdentity { left: String, right: String },
-    #[error("cannot embed on device \"{device}\": {reason}")]
+    #[error("cannot use device \"{device}\": {reason}")]
     Device { device: String, reason: String },
     #[error("{what} is not a finite number")]
     NotFinite { what: String },

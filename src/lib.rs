@@ -3,6 +3,7 @@
 pub mod arrange;
 pub mod catalog;
 pub mod control;
+pub mod device;
 pub mod embed;
 pub mod error;
 pub mod event;
@@ -20,6 +21,7 @@ pub mod recommend;
 pub mod replay;
 pub mod retrieve;
 pub mod search;
+pub mod served;
 pub mod shopper;
 pub mod store;
 pub mod tune;

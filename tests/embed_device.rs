@@ -6,15 +6,17 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use pg_persona::control::{Control, Free};
-use pg_persona::embed::{Encoder, Library, Precision, Role, Scratch};
+use pg_persona::device::Library;
+use pg_persona::embed::{Encoder, Precision, Role, Scratch};
 use pg_persona::error::{Error, Result};
+use pg_persona::served::own;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
 fn on_device(bundle: &str) -> Encoder {
-    Encoder::load_on(&Library::own(), "cuda:0", &fixtures(), bundle, &Free).unwrap()
+    Encoder::load_on(&own(), "cuda:0", &fixtures(), bundle, &Free).unwrap()
 }
 
 fn embed(encoder: &Encoder, texts: &[&str]) -> Vec<f32> {
@@ -50,7 +52,7 @@ fn every_family_agrees_with_the_packed_pass() {
 #[test]
 fn the_real_model_agrees() {
     let Some(folder) = std::env::var_os("PERSONA_MODEL_DIR").map(PathBuf::from) else { return };
-    let device = Encoder::load_on(&Library::own(), "cuda:0", &folder, "all-MiniLM-L6-v2", &Free).unwrap();
+    let device = Encoder::load_on(&own(), "cuda:0", &folder, "all-MiniLM-L6-v2", &Free).unwrap();
     let cpu = Encoder::load(&folder, "all-MiniLM-L6-v2", Precision::F32, &Free).unwrap();
     let (got, want) = (embed(&device, &TEXTS), embed(&cpu, &TEXTS));
     assert!(got.iter().zip(&want).all(|(g, w)| (g - w).abs() < 1e-5));
@@ -59,11 +61,11 @@ fn the_real_model_agrees() {
 #[test]
 fn a_device_that_is_not_there_is_an_error() {
     for device in ["cuda:7", "cuda:", "tpu:0", ""] {
-        let error = Encoder::load_on(&Library::own(), device, &fixtures(), "bert", &Free).err();
+        let error = Encoder::load_on(&own(), device, &fixtures(), "bert", &Free).err();
         assert!(matches!(error, Some(Error::Device { .. })), "{device}: {error:?}");
     }
     // What is wrong with the bundle is said of the bundle.
-    let error = Encoder::load_on(&Library::own(), "cuda:0", &fixtures(), "nobody", &Free).err();
+    let error = Encoder::load_on(&own(), "cuda:0", &fixtures(), "nobody", &Free).err();
     assert!(matches!(error, Some(Error::UnknownBundle { .. })), "{error:?}");
 }
 
@@ -107,10 +109,10 @@ impl Control for Ends {
 fn a_cancel_takes_effect_while_loading_and_between_steps() {
     for left in [0, 3, 20] {
         let control = Ends { left: Cell::new(left), unwinds: false };
-        let error = Encoder::load_on(&Library::own(), "cuda:0", &fixtures(), "bert", &control).err();
+        let error = Encoder::load_on(&own(), "cuda:0", &fixtures(), "bert", &control).err();
         assert_eq!(error, Some(Error::Cancelled), "{left}");
         let control = Ends { left: Cell::new(left), unwinds: true };
-        let load = || Encoder::load_on(&Library::own(), "cuda:0", &fixtures(), "bert", &control).is_ok();
+        let load = || Encoder::load_on(&own(), "cuda:0", &fixtures(), "bert", &control).is_ok();
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
         let payload = caught.expect_err("it unwinds");
         assert_eq!(payload.downcast_ref::<&str>(), Some(&"an interrupt"));

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use pg_persona::control::{Control, Free};
-use pg_persona::embed::{Encoder, Precision, Reranker, Role, Scratch};
+use pg_persona::embed::{Encoder, Place, Precision, Reranker, Role, Scratch};
 use pg_persona::error::Error;
 use pg_persona::tune::{Adapter, CrossEncoder, Data, Item, Options, Pair, Run, State, Tagged};
 use serde_json::json;
@@ -29,10 +29,14 @@ fn options(more: serde_json::Value) -> Options {
 
 /// A run, with the teacher that its options name.
 fn begin(family: &str, data: &Data, more: serde_json::Value, memory: usize) -> Run {
+    begin_on(None, family, data, more, memory)
+}
+
+fn begin_on(place: Option<&Place>, family: &str, data: &Data, more: serde_json::Value, memory: usize) -> Run {
     let options = options(more);
     let load = |name: &str| Reranker::load(&fixtures(), name, Precision::F32, &Free).unwrap();
     let teacher = options.teacher.as_deref().map(|name| CrossEncoder::Bundle(Arc::new(load(name))));
-    Run::new(options, encoder(family), teacher, data, memory, &Free).unwrap()
+    Run::new(options, encoder(family), place, teacher, data, memory, &Free).unwrap()
 }
 
 /// Texts whose label is in their words.
@@ -110,6 +114,40 @@ fn little_memory_gives_the_same_numbers() {
     for (a, b) in plenty.values.iter().zip(&little.values) {
         assert!((a - b).abs() < 1e-5, "{a} {b}");
     }
+}
+
+#[test]
+fn a_device_learns_the_same() {
+    let place = Place { library: pg_persona::served::own(), device: "cuda:0".into(), folder: fixtures() };
+    for (family, data, more) in [
+        ("bert", labelled(), json!({"dropout": 0.1})),
+        ("modernbert", labelled(), json!({"method": "full", "learning_rate": 0.001})),
+        ("distilbert", labelled(), json!({"method": "adapter"})),
+        ("roberta", labelled(), json!({"method": "head"})),
+        ("bert", pairs(), json!({"negatives": 1, "rehearsal": 0.2, "max_length": 32})),
+        ("bert", pairs(), json!({"teacher": "cross-encoder", "negatives": 2})),
+    ] {
+        // One epoch: what differs in the last bits grows with every step.
+        let mut more = more.clone();
+        more["epochs"] = json!(1);
+        let [here, there, little] =
+            [(None, PLENTY), (Some(&place), PLENTY), (Some(&place), 1)].map(|(place, memory)| {
+                let mut run = begin_on(place, family, &data, more.clone(), memory);
+                let mut state = run.start(&Free).unwrap();
+                run.advance(&mut state, &mut || false, &Free).unwrap();
+                let (adapter, verdict) = run.finish(&state, &Free).unwrap();
+                (state.told[1].loss.unwrap(), adapter, verdict.metrics["value"].clone())
+            });
+        for other in [&there, &little] {
+            assert!((here.0 - other.0).abs() < 1e-4 * here.0.max(1.0), "{family} {more}: {} {}", here.0, other.0);
+            assert_eq!(here.2, other.2, "{family} {more}");
+        }
+        // Nothing of a head's network runs there.
+        assert_eq!(here.0 == there.0, here.1.values.is_empty(), "{family} {more}");
+    }
+    let nowhere = Place { device: "cuda:7".into(), ..place };
+    let refused = Run::new(options(json!({})), encoder("bert"), Some(&nowhere), None, &labelled(), PLENTY, &Free);
+    assert!(matches!(refused.err(), Some(Error::Device { .. })));
 }
 
 #[test]
@@ -210,7 +248,7 @@ fn a_student_comes_nearer_to_its_teacher_on_queries_it_never_saw() {
         json!({"teacher": "judge", "negatives": 8, "validation": 0.3, "epochs": 12, "patience": 0, "adopt": "better"});
     let teacher = Some(CrossEncoder::Adapter(Rc::new(judge)));
     let data = Data::Pairs(pairs).sorted();
-    let mut run = Run::new(options(taught), encoder("bert"), teacher, &data, PLENTY, &Free).unwrap();
+    let mut run = Run::new(options(taught), encoder("bert"), None, teacher, &data, PLENTY, &Free).unwrap();
     let mut state = run.start(&Free).unwrap();
     run.advance(&mut state, &mut || false, &Free).unwrap();
     let losses: Vec<f64> = state.told.iter().filter_map(|t| t.loss).collect();
@@ -246,7 +284,7 @@ fn a_teacher_is_cancelled_between_lists_and_goes_on() {
 #[test]
 fn only_what_embeds_has_a_teacher() {
     let taught = options(json!({"teacher": "cross-encoder"}));
-    let refused = Run::new(taught, encoder("bert"), None, &labelled(), PLENTY, &Free).err().unwrap();
+    let refused = Run::new(taught, encoder("bert"), None, None, &labelled(), PLENTY, &Free).err().unwrap();
     assert!(matches!(refused, Error::InvalidValue { key, .. } if key == "teacher"));
 }
 

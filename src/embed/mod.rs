@@ -12,14 +12,14 @@
 mod bundle;
 mod cache;
 mod config;
-pub mod device;
+pub(crate) mod device;
 mod export;
 mod network;
 pub mod packed;
 mod pool;
 pub mod reference;
 mod rerank;
-mod threads;
+pub(crate) mod threads;
 mod tokenize;
 mod train;
 mod weights;
@@ -29,13 +29,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::control::Control;
+use crate::device::Library;
 use crate::error::{Error, Result};
 use crate::memory::{self, room_for};
 
 pub use bundle::{Description, Listed, bundles};
 pub use cache::{Cache, MAX_CACHED_TEXT};
 pub use config::Pooling;
-pub use device::Library;
 pub use export::export;
 pub use network::Architecture;
 pub(crate) use packed::Batch;
@@ -43,6 +43,7 @@ pub use packed::gradient::{self, Dropout};
 use packed::{Model, Work};
 pub use rerank::Reranker;
 pub use tokenize::{MAX_TEXT, Piece};
+pub use train::Place;
 
 /// What a text is to the search: bundles may ask for another prompt before a query than before a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

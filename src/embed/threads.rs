@@ -90,15 +90,15 @@ impl Drop for Raise<'_> {
     }
 }
 
-pub(super) mod signals {
+pub(crate) mod signals {
     //! Threads inherit the signal mask: block everything around their start, then put the old mask back.
 
     #[cfg(unix)]
-    pub(in crate::embed) struct Blocked(libc::sigset_t);
+    pub(crate) struct Blocked(libc::sigset_t);
 
     #[cfg(unix)]
     impl Blocked {
-        pub(in crate::embed) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             // SAFETY: both sets are plain memory that the calls fill; the mask of this thread alone changes.
             unsafe {
                 let mut all = std::mem::zeroed();
@@ -121,11 +121,11 @@ pub(super) mod signals {
     }
 
     #[cfg(not(unix))]
-    pub(in crate::embed) struct Blocked;
+    pub(crate) struct Blocked;
 
     #[cfg(not(unix))]
     impl Blocked {
-        pub(in crate::embed) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self
         }
     }

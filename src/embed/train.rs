@@ -2,23 +2,36 @@
 //! other weights.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::Net as Place;
+use super::Net as Held;
+use super::device::Learner;
 use super::packed::gradient::{Net, Plan};
 use super::packed::{Batch, Model};
 use super::tokenize::Piece;
-use super::{Encoder, Info, Pooling, Precision, Role, Scratch, pool};
+use super::{Encoder, Info, Pooling, Precision, Role, Scratch, bundle, config, pool, weights};
 use crate::control::Control;
+use crate::device::Library;
 use crate::error::{Error, Result};
+
+/// A device to train on, and where the bundles are.
+pub struct Place {
+    /// What runs there.
+    pub library: Library,
+    /// `cuda:N`.
+    pub device: String,
+    /// The folder of the bundles.
+    pub folder: PathBuf,
+}
 
 impl Encoder {
     fn cpu(&self) -> Result<&Model> {
         match &self.net {
-            Place::Cpu(model) => Ok(model),
-            Place::Device(_) => Err(Error::Internal("training and adapters are the CPU's".into())),
+            Held::Cpu(model) => Ok(model),
+            Held::Device(_) => Err(Error::Internal("training and adapters are the CPU's".into())),
         }
     }
 
@@ -28,6 +41,26 @@ impl Encoder {
             return Err(Error::Internal("only an encoder in f32 can be trained".into()));
         }
         Net::new(self.cpu()?, self.info.architecture, plan, control)
+    }
+
+    /// The same on a device, which reads the weights anew: the bundle that this encoder is of, in f32. Fails with `Device`
+    /// where that device, or memory on it, is not to be had, and with `BundleFile` where the files have changed since.
+    pub fn trainable_on(&self, place: &Place, plan: Plan, control: &dyn Control) -> Result<Net> {
+        let source = bundle::Bundle::open(&place.folder, &self.info.bundle)?;
+        let config = config::Config::read(&source)?;
+        let weights = weights::Weights::read(&source, control)?;
+        if source.hash(&weights, control)? != self.info.hash {
+            return Err(Error::BundleFile {
+                bundle: self.info.bundle.clone(),
+                file: "weights".into(),
+                reason: "it has changed since it was loaded".into(),
+            });
+        }
+        let tensors = weights.tensors()?;
+        let on = (&place.library, place.device.as_str());
+        self.mergeable(plan)?.on(|entries, first, scaling| {
+            Learner::load(on, &config.network, (entries, first, scaling), &tensors, control)
+        })
     }
 
     /// Its network, to merge trained numbers into.
@@ -48,7 +81,7 @@ impl Encoder {
             hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             ..self.info.clone()
         };
-        Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Place::Cpu(model) })
+        Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Held::Cpu(model) })
     }
 
     /// This encoder in bytes, sharing the tables of words. Where it was adapted from an encoder whose twin in bytes is
@@ -56,7 +89,7 @@ impl Encoder {
     pub fn in_bytes(&self, base: Option<&Encoder>) -> Result<Encoder> {
         let model = self.cpu()?.in_bytes(base.map(Encoder::cpu).transpose()?);
         let info = Info { precision: Precision::Int8, bytes: model.bytes(), ..self.info.clone() };
-        Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Place::Cpu(model) })
+        Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Held::Cpu(model) })
     }
 
     /// Bytes of memory that are this encoder's alone, where it was changed from another.

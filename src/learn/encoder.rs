@@ -3,11 +3,12 @@
 //! The loss is the cross-entropy of the taken item among a sample of all (its batch's other targets, items drawn evenly,
 //! items that share a word), plus the same among those of the sample that share one word of its title: whoever searches
 //! tells such items apart. What was taken far down a list counts more, as its place is seldom looked at. The gradient is
-//! written out and checked against finite differences; one thread, one order.
+//! written out and checked against finite differences; one thread, one order. On a GPU it is candle's ([`device`]).
 //!
 //! Tried on the games, and no better: all items instead of a sample, or a sample corrected for how it is drawn, the mean of the
 //! weights over a pass's last steps, eight passes for five.
 
+pub(crate) mod device;
 mod state;
 
 use super::adam::Adam;
@@ -16,12 +17,14 @@ use super::matrix;
 use super::propensity::Propensity;
 use super::table::{Table, Taught};
 use crate::control::Control;
-use crate::error::Result;
+use crate::device::Remote;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::linear::dot;
 use crate::random::Random;
 use crate::shopper::sequence::{self, Encoder, LONGEST, MOMENTS, Step, WIDTH, Wide};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How to train.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,6 +114,11 @@ pub struct Training<'a> {
     random: Random,
     /// How likely each position of a list is looked at.
     propensity: Propensity,
+    /// What makes its gradients, if not this process.
+    remote: Option<Arc<Remote>>,
+    /// Whether it goes on here where that fails, and why it had to.
+    lenient: bool,
+    lost: Option<Error>,
 }
 
 impl<'a> Training<'a> {
@@ -152,7 +160,8 @@ impl<'a> Training<'a> {
         let sizes = shared.groups().map(|group| group.len());
         let mut adams: Vec<Adam> = sizes.into_iter().map(Adam::new).collect();
         adams.extend([own.into.len(), own.out.len(), own.bias.len()].map(Adam::new));
-        Training { table, settings, shared, own, adams, random, propensity: Propensity::default() }
+        let propensity = Propensity::default();
+        Training { table, settings, shared, own, adams, random, propensity, remote: None, lenient: false, lost: None }
     }
 
     /// The same, where what was taken counts by how seldom its place is looked at.
@@ -186,7 +195,7 @@ impl<'a> Training<'a> {
                 control.check()?;
                 control.progress("sequence", done as u64, order.len() as u64);
                 let share = done as f32 / order.len() as f32;
-                let (loss, gradient) = self.gradient(&examples);
+                let (loss, gradient) = self.gradient(&examples)?;
                 let warm = ((self.adams[0].steps + 1) as f32 / 100.0).min(1.0);
                 self.step(gradient, self.settings.rate * warm * (from + (to - from) * share));
                 total += f64::from(loss) * examples.len() as f64;
@@ -268,7 +277,7 @@ impl<'a> Training<'a> {
     }
 
     /// The loss of examples and its gradient.
-    fn gradient(&mut self, examples: &[Example]) -> (f32, Gradient) {
+    fn gradient(&mut self, examples: &[Example]) -> Result<(f32, Gradient)> {
         let candidates = self.candidates(examples);
         // A word of each target, by which others are told apart from it.
         let words: Vec<Option<usize>> = examples
@@ -278,19 +287,28 @@ impl<'a> Training<'a> {
                 (!words.is_empty()).then(|| words[self.random.below(words.len())] as usize)
             })
             .collect();
-        self.back(examples, &candidates, &words)
+        match self.back(examples, &candidates, &words) {
+            Err(error @ Error::Device { .. }) if self.lenient => {
+                (self.remote, self.lost) = (None, Some(error));
+                self.back(examples, &candidates, &words)
+            }
+            other => other,
+        }
     }
 
-    fn back(&self, examples: &[Example], candidates: &[usize], words: &[Option<usize>]) -> (f32, Gradient) {
+    fn back(&self, examples: &[Example], candidates: &[usize], words: &[Option<usize>]) -> Result<(f32, Gradient)> {
         let mut taken: Vec<usize> = examples.iter().flat_map(|e| e.rows.iter().copied()).collect();
         taken.sort_unstable();
         taken.dedup();
         let mut place = vec![usize::MAX; self.table.len()];
         taken.iter().enumerate().for_each(|(n, row)| place[*row] = n);
-        let x = self.project(&taken, true);
-        let x_of = |row: usize| -> &Wide { wide(&x, place[row]) };
         let mut among = vec![usize::MAX; self.table.len()];
         candidates.iter().enumerate().for_each(|(n, row)| among[*row] = n);
+        if let Some(remote) = &self.remote {
+            return self.back_on(remote, examples, (&taken, &place), (candidates, &among), words);
+        }
+        let x = self.project(&taken, true);
+        let x_of = |row: usize| -> &Wide { wide(&x, place[row]) };
         let out = self.project(candidates, false);
 
         // Forward: u with dropped numbers, plus the moment.
@@ -396,7 +414,7 @@ impl<'a> Training<'a> {
             gradient.own.out[row * WIDTH..(row + 1) * WIDTH].copy_from_slice(by);
             gradient.own.bias[*row] = bias;
         }
-        (loss, gradient)
+        Ok((loss, gradient))
     }
 
     /// The cross-entropy among the candidates that hold a word, and its slope by their places.

@@ -1,14 +1,14 @@
-//! `persona.device`: which bundles run on a GPU, through the library that `make gpu` builds.
+//! `persona.device`: what runs on a GPU, through the library that `make gpu` builds.
 //!
 //! CUDA is touched in a backend and never in the postmaster: a CUDA context does not survive fork. What a backend holds on
 //! a card goes when its process ends, however it ends: the driver sees to that.
 //!
-//! Under `auto` a card takes what is embedded in bulk. A single query stays on the CPU, where it takes a few milliseconds:
+//! Under `auto` a card takes what is embedded in bulk, and training. A single query stays on the CPU, where it takes a few milliseconds:
 //! a context for each of a hundred idle connections would fill the card. `auto` speaks only where a GPU was to be
 //! expected, that is where there is a driver or the library; a machine with neither hears nothing.
 
 use super::guc;
-use crate::embed::Library;
+use crate::device::Library;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::cell::{OnceCell, RefCell};
@@ -72,9 +72,25 @@ pub fn worth_trying() -> bool {
     GIVEN_UP.with_borrow(Option::is_none) && (path().exists() || driver())
 }
 
+/// Does something on what training runs on, if not the CPU: the library, and the device's name. Under `auto` that is a GPU
+/// where there is one, and what fails there (`lenient`) is done anew on the CPU.
+pub fn train<T>(mut work: impl FnMut(Option<(Library, String)>, bool) -> Result<T>) -> Result<T> {
+    let lost = match setting()? {
+        Device::Cpu => return work(None, false),
+        Device::Cuda(name) => return work(Some((library()?, name)), false),
+        Device::Auto if !worth_trying() => return work(None, false),
+        Device::Auto => match library().and_then(|library| work(Some((library, FIRST.to_owned())), true)) {
+            Err(error @ Error::Device { .. }) => error,
+            other => return other,
+        },
+    };
+    give_up(&lost);
+    work(None, false)
+}
+
 /// `auto` goes on with the CPU, in this backend, and says so once.
 pub fn give_up(error: &Error) {
     let reason = error.to_string();
-    pgrx::notice!("embedding goes on with the CPU: {reason}");
+    pgrx::notice!("it goes on with the CPU: {reason}");
     GIVEN_UP.replace(Some(reason));
 }

@@ -114,8 +114,8 @@ pub fn define() {
     );
     GucRegistry::define_string_guc(
         c"persona.device",
-        c"Sets where the encoder runs: auto, cpu, or cuda:N.",
-        c"auto embeds in bulk on a GPU where there is one, and single queries on the CPU.",
+        c"Sets where models run and are trained: auto, cpu, or cuda:N.",
+        c"auto embeds in bulk and trains on a GPU where there is one, and embeds single queries on the CPU.",
         &DEVICE,
         GucContext::Userset,
         GucFlags::default(),

@@ -10,8 +10,9 @@ use super::identity::{self, Acting};
 use super::interrupt::Backend;
 use super::json::JsonB;
 use super::spi::{self, Arg, Mode};
-use super::{guc, session};
-use crate::embed::Precision;
+use super::{device, guc, session};
+use crate::device::Library;
+use crate::embed::{Place, Precision};
 use crate::error::{Error, Result};
 use crate::tune::{Adapter, CrossEncoder, Options, Run, State, Task, Told, Verdict};
 use pgrx::pg_sys;
@@ -23,7 +24,8 @@ use rows::Source;
 
 thread_local! {
     // Between two steps of `work` in one backend: what a run holds is made from rows and options alone, and takes a while.
-    static RUN: RefCell<Option<(String, Run)>> = const { RefCell::new(None) };
+    // With it its key, and the device that it is on.
+    static RUN: RefCell<Option<(String, String, Run)>> = const { RefCell::new(None) };
 }
 
 /// A wish to fine-tune.
@@ -64,8 +66,8 @@ impl Wanted {
         self.options.model.clone().map_or_else(session::default_model, Ok)
     }
 
-    /// The run, and the key under which its rows and options are known.
-    fn run(&self) -> Result<(String, Run)> {
+    /// The run, on a device or the CPU, and the key under which its rows and options are known.
+    fn run(&self, on: Option<(Library, String)>) -> Result<(String, String, Run)> {
         let base = self.base()?;
         if !session::is_bundle(&base)? {
             return Err(Error::UnknownBundle { name: base });
@@ -76,18 +78,26 @@ impl Wanted {
         let data = rows::read(self)?.sorted();
         let of_teacher = teacher.as_ref().map_or("", CrossEncoder::hash);
         let key = format!("{} {} {}{of_teacher} {}", self.task.name(), data.digest(), encoder.info().hash, self.raw);
-        if let Some((known, run)) = RUN.take()
-            && known == key
+        let device = on.as_ref().map_or(String::new(), |(_, device)| device.clone());
+        if let Some((known, on, run)) = RUN.take()
+            && (&known, &on) == (&key, &device)
         {
-            return Ok((key, run));
+            return Ok((key, device, run));
         }
+        let folder = session::folder()?;
+        let place = on.map(|(library, device)| Place { library, device, folder });
         let memory = guc::MAINTENANCE_MEMORY.get() as usize * 1024;
-        Ok((key, Run::new(self.options.clone(), encoder, teacher, &data, memory, &Backend)?))
+        let run = Run::new(self.options.clone(), encoder, place.as_ref(), teacher, &data, memory, &Backend)?;
+        Ok((key, device, run))
     }
 
     /// All of it at once.
     pub fn tune(&self) -> Result<(Vec<Told>, Verdict)> {
-        let (_, mut run) = self.run()?;
+        device::train(|on, _| self.tune_on(on))
+    }
+
+    fn tune_on(&self, on: Option<(Library, String)>) -> Result<(Vec<Told>, Verdict)> {
+        let (.., mut run) = self.run(on)?;
         let mut state = run.start(&Backend)?;
         run.advance(&mut state, &mut || false, &Backend)?;
         let (adapter, verdict) = run.finish(&state, &Backend)?;
@@ -97,8 +107,12 @@ impl Wanted {
 
     /// A step that goes on for so long, and at least as long as one batch takes; whether more are left.
     pub fn step(&self, most: Duration) -> Result<bool> {
+        device::train(|on, _| self.step_on(on, most))
+    }
+
+    fn step_on(&self, on: Option<(Library, String)>, most: Duration) -> Result<bool> {
         let name = Arg::of(self.options.name.as_str());
-        let (key, mut run) = self.run()?;
+        let (key, device, mut run) = self.run(on)?;
         let owner = Acting::as_owner(identity::extension_owner()?);
         let sql = "SELECT state FROM persona.tuning WHERE name = $1 AND key = $2 FOR UPDATE";
         let kept = spi::first(Mode::Write, sql, &[name, Arg::of(key.as_str())], |row| row.need::<Vec<u8>>(1))?;
@@ -134,7 +148,7 @@ impl Wanted {
         if spi::run(sql, &args)? == 0 {
             return Err(Error::NotAdapterOwner { name: self.options.name.clone() });
         }
-        RUN.set(Some((key, run)));
+        RUN.set(Some((key, device, run)));
         Ok(true)
     }
 

@@ -16,13 +16,10 @@ use super::sample::{Kind, Samples};
 use super::teacher::CrossEncoder;
 use super::{probe, report};
 use crate::control::Control;
-use crate::embed::gradient::{Gradient, Net, Sums, Tape};
-use crate::embed::{Batch, Dropout, Encoder, Scratch};
+use crate::embed::gradient::{Gradient, Method, Net, Sums, Tape};
+use crate::embed::{Batch, Dropout, Encoder, Place, Scratch};
 use crate::error::{Error, Result};
 use crate::random::Random;
-
-/// Tokens that go through the network together.
-const WAVE: usize = 256;
 
 /// What is told of an epoch.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -149,11 +146,12 @@ struct Seen {
 }
 
 impl Run {
-    /// Prepares a run. `encoder` has to be in f32; `teacher` is what the options name; `memory` bounds what is kept for the
-    /// way back, in bytes.
+    /// Prepares a run. `encoder` has to be in f32, and is trained on a device if there is a `place`; `teacher` is what the
+    /// options name; `memory` bounds what is kept for the way back, in bytes.
     pub fn new(
         options: Options,
         encoder: Arc<Encoder>,
+        place: Option<&Place>,
         teacher: Option<CrossEncoder>,
         data: &Data,
         memory: usize,
@@ -164,7 +162,13 @@ impl Run {
         if options.teacher.is_some() != teacher.is_some() {
             return Err(Error::Internal("a teacher comes with the options that name it".into()));
         }
-        let net = encoder.trainable(options.plan(), control)?;
+        let net = match place {
+            // Nothing of a frozen network runs.
+            Some(place) if options.plan().method != Method::Frozen => {
+                encoder.trainable_on(place, options.plan(), control)?
+            }
+            _ => encoder.trainable(options.plan(), control)?,
+        };
         let samples = Samples::new(data, &options, &encoder, teacher.as_ref(), control)?;
         let (tapes, sums, grad) = (Vec::new(), Sums::default(), Gradient::default());
         Ok(Run { options, task, encoder, net, samples, memory, tapes, sums, grad })
@@ -316,9 +320,9 @@ impl Run {
         control: &dyn Control,
     ) -> Result<f64> {
         let border = self.net.len();
-        let waves: Vec<Range<usize>> = texts.batch.waves(WAVE).collect();
+        let waves: Vec<Range<usize>> = texts.batch.waves(self.net.wave()).collect();
         let longest = waves.iter().flat_map(|w| texts.batch.spans(w.clone())).map(|s| s.len()).max().unwrap_or(1);
-        let each = self.net.bytes_per_token(longest) * WAVE;
+        let each = self.net.bytes_per_token(longest) * self.net.wave();
         let by_memory = (self.memory / each.max(1)).max(1);
         let kept = if self.options.accumulate > 0 {
             by_memory.min(self.options.accumulate.div_ceil((batch.len() / waves.len().max(1)).max(1)))
@@ -361,7 +365,7 @@ impl Run {
             }
             self.net.backward(tape, &mut self.grad, &mut self.sums, control)?;
         }
-        self.net.collect(&mut self.sums, &mut gradient[..border]);
+        self.net.collect(&mut self.sums, &mut gradient[..border])?;
         Ok(loss)
     }
 
@@ -369,7 +373,7 @@ impl Run {
     fn vectors(&mut self, batch: &Batch, control: &dyn Control) -> Result<Vec<f32>> {
         let mut seen = Seen { vectors: Vec::new(), lengths: Vec::new() };
         self.tapes.resize_with(self.tapes.len().max(1), Tape::default);
-        for wave in batch.waves(WAVE).collect::<Vec<_>>() {
+        for wave in batch.waves(self.net.wave()).collect::<Vec<_>>() {
             let tape = &mut self.tapes[0];
             self.net.forward(batch, wave, Dropout::NONE, tape, &mut self.sums, control)?;
             see(&self.encoder, self.task, tape, &mut seen);

@@ -5,6 +5,7 @@ import shutil
 
 import build
 import gpu
+import tune
 from case import Case, found, one, outcome, sqlstate
 
 LATE = "SELECT persona.embed(array_agg(title || ' of ' || id)) FROM (SELECT * FROM products ORDER BY id LIMIT 40) p"
@@ -115,3 +116,58 @@ def a_cancel_on_a_gpu_is_prompt(case: Case) -> None:
         assert time.monotonic() - start < 2
         connection.execute("SET statement_timeout = 0")
         assert len(found(connection, user=1)) == 20
+
+
+def tuned(connection, name: str, device: str, **more) -> None:
+    """An adapter that was trained on a device."""
+    connection.execute(f"SET persona.device = '{device}'")
+    tune.tune(connection, name=name, epochs=2, **more)
+
+
+def same_adapter(connection, left: str, right: str) -> bool:
+    """Whether two adapters are alike to the bit."""
+    return one(connection, "SELECT count(DISTINCT hash) FROM persona.adapters WHERE name IN (%s, %s)", left, right) == 1
+
+
+@outcome
+def fine_tuning_runs_on_a_gpu(case: Case) -> None:
+    """With persona.device = cuda:0 fine_tune trains by the library: what it learns is the CPU's to 1e-3 in a vector and not to the bit, with the same bytes through work; under auto a library that cannot be opened is one NOTICE, and the adapter is the CPU's to the bit."""
+    tune.rows(case)
+    with library(case), case.connect() as connection:
+        for name, device in (("here", "cpu"), ("there", "cuda:0")):
+            tuned(connection, name, device)
+        connection.execute(tune.work(name="worked", seconds=0, epochs=2))
+        assert not same_adapter(connection, "here", "there") and same_adapter(connection, "there", "worked")
+        connection.execute("SET persona.device = 'cpu'")
+        here, there = (one(connection, "SELECT persona.embed('a lamp for the desk', model => %s)::text", name) for name in ("here", "there"))
+        assert here != there and far(connection, here, there) < 1e-3
+        connection.execute("SET persona.device = 'cuda:9'")
+        assert sqlstate(connection, tune.work(name="other", seconds=0)) == "55000"
+    with library(case, "no library"), case.connect() as connection:
+        said = hears(connection)
+        tuned(connection, "fallen", "auto")
+        assert len([line for line in said if gpu.LIBRARY in line]) == 1, said
+        assert same_adapter(connection, "here", "fallen")
+
+
+@outcome
+def training_runs_on_a_gpu(case: Case) -> None:
+    """With persona.device = cuda:0 train has the library make the shopper encoder's gradients: the pass's loss is the CPU's to 1e-3 and not to the bit; a cancel ends it with 57014; under auto a library that cannot be opened is one NOTICE, and the losses are the CPU's to the bit."""
+    train = """SELECT loss FROM persona.train('products', '{"samples": 100, "epochs": 1, "sequence": 1, "anew": true, "deploy": "never"}')
+        WHERE stage = 'sequence'"""
+
+    def losses(connection, device):
+        connection.execute(f"SET persona.device = '{device}'")
+        return [row[0] for row in connection.execute(train)]
+
+    with library(case), case.connect() as connection:
+        here, there = losses(connection, "cpu"), losses(connection, "cuda:0")
+        assert len(here) == 1 and here != there and all(abs(a - b) < 1e-3 for a, b in zip(here, there)), (here, there)
+        connection.execute("SET statement_timeout = 700")
+        assert sqlstate(connection, train) == "57014"
+        connection.execute("SET statement_timeout = 0")
+        assert losses(connection, "cuda:0") == there
+    with library(case, "no library"), case.connect() as connection:
+        said = hears(connection)
+        assert losses(connection, "auto") == here
+        assert len([line for line in said if gpu.LIBRARY in line]) == 1, said

@@ -1,31 +1,73 @@
-//! The forward pass on a GPU, in a second library that is opened on demand.
+//! Networks on a GPU, through the library of [`device`](crate::device): the forward pass, and training.
 //!
-//! A library that is linked against CUDA does not load where there is no driver, so the extension itself never is. The
-//! GPU engine is this same crate, built with the feature `cuda` and without `pg`, behind a table of C functions
-//! ([`abi`]): [`library`] opens it, [`network`] is what runs inside it, in plain candle operations. Nothing but numbers
-//! crosses: the extension reads, checks and hashes the bundle, tokenises and pools, with the same code as for the CPU.
-//!
-//! Without the feature the same functions run on candle's CPU device: a copy of the extension under the library's name is a
-//! stand-in, with which the tests go the whole way without a card.
+//! The extension reads, checks and hashes the bundle, tokenises and pools, with the same code as for the CPU; [`network`] is
+//! what runs inside the library, [`train`] the same with a way back.
 //!
 //! Texts are padded to the longest of a run of like lengths, and a GPU's libraries choose a kernel by shape: vectors agree
 //! with the CPU's to 1e-4, not to the bit.
 
-mod abi;
-mod library;
 mod mask;
 mod network;
+mod train;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use library::Library;
-pub(super) use library::Remote;
-
+use super::gradient::{Dropout, Entry};
 use super::network::Network;
 use super::packed::Batch;
 use super::weights::Tensors;
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::device::abi::{Ask, Call, Served};
+use crate::device::{Library, Remote};
+use crate::error::Result;
+
+/// What the library calls a network that embeds.
+pub(crate) const NETWORK: &str = "network";
+/// What it calls one in training.
+pub(crate) const TRAINING: &str = "training";
+
+/// Inside the library: a network that embeds.
+pub(crate) fn network(device: &str, spec: &[u8], ask: Ask<'_>) -> std::result::Result<Box<dyn Served>, String> {
+    let network = serde_json::from_slice(spec).map_err(|e| e.to_string())?;
+    Ok(Box::new(network::Net::load(device, network, ask)?))
+}
+
+/// Inside the library: a network in training.
+pub(crate) fn training(device: &str, spec: &[u8], ask: Ask<'_>) -> std::result::Result<Box<dyn Served>, String> {
+    let spec = serde_json::from_slice(spec).map_err(|e| e.to_string())?;
+    Ok(Box::new(train::Training::load(device, spec, ask)?))
+}
+
+/// Hands a bundle's weights over, to something of a kind.
+fn load(
+    library: &Library,
+    device: &str,
+    (kind, spec): (&str, &impl serde::Serialize),
+    network: &Network,
+    tensors: &Tensors<'_>,
+    control: &dyn Control,
+) -> Result<Remote> {
+    let prefix = tensors.prefix(&["", "bert.", "roberta.", "distilbert.", "model."], network::word(network));
+    let give = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+        control.check()?;
+        let mut name = format!("{prefix}{name}");
+        // TensorFlow's checkpoints call a norm's scale gamma and its shift beta.
+        if !tensors.has(&name) {
+            let old = name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta");
+            if tensors.has(&old) {
+                name = old;
+            }
+        }
+        tensors.get(&name, shape)
+    };
+    library.load(device, kind, spec, &give)
+}
+
+/// The ends of texts, counted from the first of them.
+fn ends(batch: &Batch, texts: Range<usize>) -> Vec<u32> {
+    batch.spans(texts).map(|span| span.end as u32).collect()
+}
 
 /// A network that was handed to a device.
 pub(super) struct Model {
@@ -42,20 +84,7 @@ impl Model {
         tensors: &Tensors<'_>,
         control: &dyn Control,
     ) -> Result<Self> {
-        let prefix = tensors.prefix(&["", "bert.", "roberta.", "distilbert.", "model."], network::word(network));
-        let give = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
-            control.check()?;
-            let mut name = format!("{prefix}{name}");
-            // TensorFlow's checkpoints call a norm's scale gamma and its shift beta.
-            if !tensors.has(&name) {
-                let old = name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta");
-                if tensors.has(&old) {
-                    name = old;
-                }
-            }
-            tensors.get(&name, shape)
-        };
-        let remote = library.load(device, network, &give)?;
+        let remote = load(library, device, (NETWORK, network), network, tensors, control)?;
         Ok(Self { remote, hidden: network.hidden })
     }
 
@@ -74,15 +103,72 @@ impl Model {
     ) -> Result<()> {
         control.check()?;
         let (ids, types) = batch.tokens(texts.clone());
-        let ends: Vec<u32> = batch.spans(texts).map(|span| span.end as u32).collect();
+        let ends = ends(batch, texts);
         out.resize(ids.len() * self.hidden, 0.0);
-        self.remote.forward(ids, types, &ends, out)?;
+        let call = Call { words: vec![ids, types, &ends], out: vec![out], ..Call::default() };
+        self.remote.call("forward", call)?;
         control.check()
     }
 }
 
-/// The error of a device.
-fn failed(device: &str, reason: impl std::fmt::Display) -> Error {
-    let reason: String = reason.to_string().chars().take(300).collect();
-    Error::Device { device: device.to_owned(), reason }
+/// A network in training on a device.
+pub(super) struct Learner {
+    remote: Remote,
+    graphs: AtomicU32,
+}
+
+impl Learner {
+    /// Hands the weights over, and what of them is trained.
+    pub(super) fn load(
+        (library, device): (&Library, &str),
+        network: &Network,
+        (entries, first, scaling): (Vec<Entry>, usize, f32),
+        tensors: &Tensors<'_>,
+        control: &dyn Control,
+    ) -> Result<Self> {
+        let spec = train::Spec { network: network.clone(), entries, first, scaling };
+        let remote = load(library, device, (TRAINING, &spec), network, tensors, control)?;
+        Ok(Self { remote, graphs: AtomicU32::new(0) })
+    }
+
+    /// The most tokens that one step takes.
+    pub(super) fn step(&self) -> usize {
+        self.remote.step
+    }
+
+    /// A number for what a forward pass leaves for its way back.
+    pub(super) fn graph(&self) -> u32 {
+        self.graphs.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes these values for the trained numbers.
+    pub(super) fn set(&self, values: &[f32]) -> Result<()> {
+        self.remote.call("set", Call { numbers: vec![values], ..Call::default() })
+    }
+
+    /// The token vectors of `texts` into `out`, `[tokens, hidden]`, and what led to them kept as `graph`.
+    pub(super) fn forward(
+        &self,
+        batch: &Batch,
+        texts: Range<usize>,
+        dropout: Dropout,
+        graph: u32,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let (ids, types) = batch.tokens(texts.clone());
+        let place = [graph, texts.start as u32, dropout.seed as u32, (dropout.seed >> 32) as u32];
+        let ends = ends(batch, texts);
+        let words = vec![ids, types, &ends, &place];
+        self.remote.call("forward", Call { words, numbers: vec![&[dropout.share]], out: vec![out] })
+    }
+
+    /// Adds up what the gradient of a graph's token vectors, `[tokens, hidden]`, means for the trained numbers.
+    pub(super) fn back(&self, graph: u32, grad: &[f32]) -> Result<()> {
+        self.remote.call("back", Call { words: vec![&[graph]], numbers: vec![grad], ..Call::default() })
+    }
+
+    /// What was added up, and forgets it and every graph.
+    pub(super) fn collect(&self, out: &mut [f32]) -> Result<()> {
+        self.remote.call("collect", Call { out: vec![out], ..Call::default() })
+    }
 }

@@ -7,6 +7,8 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::ops::{layer_norm, softmax_last_dim};
 
 use super::mask::Masks;
+use crate::device::abi::{Ask, Call, Served};
+use crate::device::open;
 use crate::embed::network::{Activation, Architecture, Network};
 
 /// Tokens of a step on a GPU: some 30 ms of a small model on a recent card.
@@ -26,41 +28,106 @@ pub(super) fn word(network: &Network) -> &'static str {
     }
 }
 
-type Ask<'a> = &'a dyn Fn(&str, &[usize]) -> std::result::Result<Vec<f32>, String>;
-
-struct Linear {
+pub(super) struct Linear {
     /// `[in, out]`.
-    weight: Tensor,
-    bias: Option<Tensor>,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
 }
 
-struct Norm {
-    scale: Tensor,
-    shift: Tensor,
+pub(super) struct Norm {
+    pub(super) scale: Tensor,
+    pub(super) shift: Tensor,
 }
 
-struct Layer {
-    before: Option<Norm>,
+pub(super) struct Layer {
+    pub(super) before: Option<Norm>,
     /// Queries, keys and values, one behind the other.
-    qkv: Linear,
-    out: Linear,
-    middle: Norm,
-    up: Linear,
-    down: Linear,
-    after: Option<Norm>,
-    window: Option<usize>,
+    pub(super) qkv: Linear,
+    pub(super) out: Linear,
+    pub(super) middle: Norm,
+    pub(super) up: Linear,
+    pub(super) down: Linear,
+    pub(super) after: Option<Norm>,
+    pub(super) window: Option<usize>,
 }
 
 /// A loaded network.
 pub(super) struct Net {
-    shape: Network,
-    device: Device,
+    pub(super) shape: Network,
+    pub(super) device: Device,
     words: Tensor,
     positions: Option<Tensor>,
     types: Option<Tensor>,
     norm: Norm,
-    layers: Vec<Layer>,
-    last: Option<Norm>,
+    pub(super) layers: Vec<Layer>,
+    pub(super) last: Option<Norm>,
+}
+
+/// Texts of like length, padded to the longest of them.
+pub(super) struct Padded {
+    /// Their places in the call.
+    pub(super) texts: Vec<usize>,
+    /// Where the tokens of each begin in the call.
+    pub(super) starts: Vec<usize>,
+    /// How many tokens each has.
+    pub(super) lengths: Vec<usize>,
+    /// How many the longest has.
+    pub(super) across: usize,
+    ids: Vec<u32>,
+    types: Vec<u32>,
+}
+
+impl Padded {
+    /// The runs of a call's texts, which end at `ends`: the longest first, so that what does not fit into the device's
+    /// memory is known at once.
+    pub(super) fn runs(ids: &[u32], types: &[u32], ends: &[u32]) -> std::result::Result<Vec<Padded>, String> {
+        let count = ends.last().copied().unwrap_or(0) as usize;
+        if ids.len() != count || types.len() != count || ends.windows(2).any(|pair| pair[0] > pair[1]) {
+            return Err("the batch does not fit together".to_owned());
+        }
+        let start = |text: usize| text.checked_sub(1).map_or(0, |before| ends[before] as usize);
+        let len = |text: usize| ends[text] as usize - start(text);
+        let mut order: Vec<usize> = (0..ends.len()).filter(|&text| len(text) > 0).collect();
+        order.sort_by_key(|&text| len(text));
+        let mut runs = Vec::new();
+        let mut rest = order.as_slice();
+        while let Some(&longest) = rest.last() {
+            let count = (TOGETHER / len(longest)).clamp(1, rest.len());
+            let (shorter, run) = rest.split_at(rest.len() - count);
+            rest = shorter;
+            let across = len(longest);
+            let mut padded = Padded {
+                texts: run.to_vec(),
+                starts: run.iter().map(|&text| start(text)).collect(),
+                lengths: run.iter().map(|&text| len(text)).collect(),
+                across,
+                ids: vec![0; run.len() * across],
+                types: vec![0; run.len() * across],
+            };
+            for (row, (&at, &len)) in padded.starts.iter().zip(&padded.lengths).enumerate() {
+                padded.ids[row * across..][..len].copy_from_slice(&ids[at..at + len]);
+                padded.types[row * across..][..len].copy_from_slice(&types[at..at + len]);
+            }
+            runs.push(padded);
+        }
+        Ok(runs)
+    }
+
+    /// The rows of `width` numbers of its texts, `[texts, across, width]`, from where they stand in the call.
+    pub(super) fn gather(&self, values: &[f32], width: usize) -> Vec<f32> {
+        let mut padded = vec![0.0; self.texts.len() * self.across * width];
+        for (row, (&at, &len)) in self.starts.iter().zip(&self.lengths).enumerate() {
+            padded[row * self.across * width..][..len * width].copy_from_slice(&values[at * width..][..len * width]);
+        }
+        padded
+    }
+
+    /// Copies its texts' rows of `width` numbers out of `[texts, across, width]`, to where they stand in the call.
+    pub(super) fn spread(&self, values: &[f32], width: usize, out: &mut [f32]) {
+        for (row, (&at, &len)) in self.starts.iter().zip(&self.lengths).enumerate() {
+            out[at * width..][..len * width].copy_from_slice(&values[row * self.across * width..][..len * width]);
+        }
+    }
 }
 
 /// Reads tensors by name onto a device.
@@ -154,7 +221,8 @@ fn layer(reader: &Reader<'_>, shape: &Network, i: usize) -> std::result::Result<
 }
 
 impl Linear {
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    /// `[rows, in]` to `[rows, out]`.
+    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let y = x.matmul(&self.weight)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
@@ -163,12 +231,46 @@ impl Linear {
     }
 }
 
+/// How the parts of a layer are computed: as loaded, or [in training](super::train).
+pub(super) trait Way {
+    /// Layer norm 0 (before the attention), 1 (after it) or 2 (after the feed-forward part).
+    fn norm(&self, norm: &Norm, n: usize, x: &Tensor, eps: f32) -> Result<Tensor>;
+
+    /// Product 0 (into the attention), 1 (out of it), 2 or 3 (of the feed-forward part).
+    fn product(&self, linear: &Linear, n: usize, x: &Tensor) -> Result<Tensor>;
+
+    /// Shares of each last dimension.
+    fn softmax(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// What becomes of the attention (0) or the feed-forward part (1) before it is added to what went into it.
+    fn end(&self, part: usize, y: Tensor) -> Result<Tensor>;
+}
+
+/// As loaded, by candle's fused operations.
+pub(super) struct Plain;
+
+impl Way for Plain {
+    fn norm(&self, norm: &Norm, _: usize, x: &Tensor, eps: f32) -> Result<Tensor> {
+        layer_norm(&x.contiguous()?, &norm.scale, &norm.shift, eps)
+    }
+
+    fn product(&self, linear: &Linear, _: usize, x: &Tensor) -> Result<Tensor> {
+        linear.apply(x)
+    }
+
+    fn softmax(&self, x: &Tensor) -> Result<Tensor> {
+        softmax_last_dim(x)
+    }
+
+    fn end(&self, _: usize, y: Tensor) -> Result<Tensor> {
+        Ok(y)
+    }
+}
+
 impl Net {
-    /// Loads a network onto `cuda:N`. In a build without CUDA every device is candle's CPU, a stand-in for tests.
+    /// Loads a network onto a device.
     pub(super) fn load(device: &str, shape: Network, ask: Ask<'_>) -> std::result::Result<Self, String> {
-        let ordinal = device.strip_prefix("cuda:").and_then(|n| n.parse::<usize>().ok());
-        let ordinal = ordinal.ok_or_else(|| format!("there is no device \"{device}\""))?;
-        let device = open(ordinal)?;
+        let device = open(device)?;
         let reader = Reader { ask, device: &device, hidden: shape.hidden };
         let hidden = shape.hidden;
         let words = reader.tensor(word(&shape), &[shape.vocab, hidden])?;
@@ -189,68 +291,27 @@ impl Net {
         Ok(Self { words, positions, types, norm, layers, last, device, shape })
     }
 
-    /// Tokens that one call should take.
-    pub(super) fn step(&self) -> usize {
-        if self.device.is_cpu() { STEP_CPU } else { STEP }
-    }
-
-    /// See [`abi`](super::abi).
-    pub(super) fn forward(
-        &self,
-        ids: &[u32],
-        types: &[u32],
-        ends: &[u32],
-        out: &mut [f32],
-    ) -> std::result::Result<(), String> {
-        let hidden = self.shape.hidden;
-        if out.len() != ids.len() * hidden || ends.windows(2).any(|pair| pair[0] > pair[1]) {
-            return Err("the batch does not fit together".to_owned());
-        }
-        let start = |text: usize| text.checked_sub(1).map_or(0, |before| ends[before] as usize);
-        let len = |text: usize| ends[text] as usize - start(text);
-        let mut order: Vec<usize> = (0..ends.len()).filter(|&text| len(text) > 0).collect();
-        order.sort_by_key(|&text| len(text));
-        // The longest first, so that what does not fit into the device's memory is known at once.
-        let mut rest = order.as_slice();
-        while let Some(&longest) = rest.last() {
-            let count = (TOGETHER / len(longest)).clamp(1, rest.len());
-            let (shorter, run) = rest.split_at(rest.len() - count);
-            rest = shorter;
-            let across = len(longest);
-            let (mut padded, mut kinds) = (vec![0u32; run.len() * across], vec![0u32; run.len() * across]);
-            let mut lengths = Vec::with_capacity(run.len());
-            for (row, &text) in run.iter().enumerate() {
-                let range = start(text)..start(text) + len(text);
-                padded[row * across..][..range.len()].copy_from_slice(&ids[range.clone()]);
-                kinds[row * across..][..range.len()].copy_from_slice(&types[range.clone()]);
-                lengths.push(range.len());
-            }
-            let values = self.padded(padded, kinds, &lengths, across).map_err(|e| e.to_string())?;
-            for (row, &text) in run.iter().enumerate() {
-                let count = len(text) * hidden;
-                out[start(text) * hidden..][..count].copy_from_slice(&values[row * across * hidden..][..count]);
-            }
-        }
-        Ok(())
-    }
-
-    /// `[texts, across]` padded tokens to `[texts, across, hidden]` numbers.
-    fn padded(&self, ids: Vec<u32>, types: Vec<u32>, lengths: &[usize], across: usize) -> Result<Vec<f32>> {
-        let (texts, hidden) = (lengths.len(), self.shape.hidden);
-        let ids = Tensor::from_vec(ids, texts * across, &self.device)?;
+    /// `[texts, across]` padded tokens to `[texts · across, hidden]` rows, as they go into the first layer, and what no
+    /// layer must see.
+    pub(super) fn rows(&self, run: &Padded) -> Result<(Tensor, Masks)> {
+        let (texts, across, hidden) = (run.lengths.len(), run.across, self.shape.hidden);
+        let ids = Tensor::from_slice(&run.ids, texts * across, &self.device)?;
         let mut x = self.words.index_select(&ids, 0)?;
         if let Some(table) = &self.types {
-            let types = Tensor::from_vec(types, texts * across, &self.device)?;
+            let types = Tensor::from_slice(&run.types, texts * across, &self.device)?;
             x = (x + table.index_select(&types, 0)?)?;
         }
         if let Some(table) = &self.positions {
             let rows = table.narrow(0, self.shape.first_position, across)?.unsqueeze(0)?;
             x = x.reshape((texts, across, hidden))?.broadcast_add(&rows)?.reshape((texts * across, hidden))?;
         }
-        let mut x = self.normed(&x, &self.norm)?;
-        let masks = Masks::new(lengths, across, &self.shape, &self.device)?;
+        Ok((self.normed(&x, &self.norm)?, Masks::new(&run.lengths, across, &self.shape, &self.device)?))
+    }
+
+    fn forward(&self, run: &Padded) -> Result<Vec<f32>> {
+        let (mut x, masks) = self.rows(run)?;
         for layer in &self.layers {
-            x = self.layer(layer, &x, texts, across, &masks)?;
+            x = self.layer(layer, &x, run, &masks, &Plain)?;
         }
         if let Some(last) = &self.last {
             x = self.normed(&x, last)?;
@@ -259,38 +320,42 @@ impl Net {
     }
 
     fn normed(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
-        layer_norm(&x.contiguous()?, &norm.scale, &norm.shift, self.shape.eps)
+        Plain.norm(norm, 0, x, self.shape.eps)
     }
 
-    fn layer(&self, layer: &Layer, x: &Tensor, texts: usize, across: usize, masks: &Masks) -> Result<Tensor> {
+    /// Rows through a layer.
+    pub(super) fn layer(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        run: &Padded,
+        masks: &Masks,
+        way: &dyn Way,
+    ) -> Result<Tensor> {
+        let norm = |norm: &Norm, n: usize, x: &Tensor| way.norm(norm, n, x, self.shape.eps);
         let seen = match &layer.before {
-            Some(norm) => self.normed(x, norm)?,
+            Some(before) => norm(before, 0, x)?,
             None => x.clone(),
         };
-        let context = self.attend(layer, &layer.qkv.apply(&seen)?, texts, across, masks)?;
-        let x = (x + layer.out.apply(&context)?)?;
-        let (x, seen) = match &layer.after {
-            Some(_) => {
-                let x = self.normed(&x, &layer.middle)?;
-                (x.clone(), x)
-            }
-            None => {
-                let seen = self.normed(&x, &layer.middle)?;
-                (x, seen)
-            }
-        };
-        let wide = layer.up.apply(&seen)?;
-        let wide = if self.shape.rotary.is_some() {
-            let half = self.shape.intermediate;
-            (self.activate(&wide.narrow(1, 0, half)?.contiguous()?)? * wide.narrow(1, half, half)?.contiguous()?)?
-        } else {
-            self.activate(&wide)?
-        };
-        let x = (x + layer.down.apply(&wide)?)?;
+        let context = self.attend(layer, &way.product(&layer.qkv, 0, &seen)?, run, masks, way)?;
+        let x = (x + way.end(0, way.product(&layer.out, 1, &context)?)?)?;
+        let seen = norm(&layer.middle, 1, &x)?;
+        let x = if layer.after.is_some() { &seen } else { &x };
+        let wide = self.bend(&way.product(&layer.up, 2, &seen)?)?;
+        let x = (x + way.end(1, way.product(&layer.down, 3, &wide)?)?)?;
         match &layer.after {
-            Some(norm) => self.normed(&x, norm),
+            Some(after) => norm(after, 2, &x),
             None => Ok(x),
         }
+    }
+
+    /// What stands between the two products of the feed-forward part.
+    fn bend(&self, wide: &Tensor) -> Result<Tensor> {
+        if self.shape.rotary.is_none() {
+            return self.activate(wide);
+        }
+        let half = self.shape.intermediate;
+        self.activate(&wide.narrow(1, 0, half)?.contiguous()?)? * wide.narrow(1, half, half)?.contiguous()?
     }
 
     fn activate(&self, x: &Tensor) -> Result<Tensor> {
@@ -301,7 +366,9 @@ impl Net {
         }
     }
 
-    fn attend(&self, layer: &Layer, qkv: &Tensor, texts: usize, across: usize, masks: &Masks) -> Result<Tensor> {
+    /// Attention within each text.
+    fn attend(&self, layer: &Layer, qkv: &Tensor, run: &Padded, masks: &Masks, way: &dyn Way) -> Result<Tensor> {
+        let (texts, across) = (run.lengths.len(), run.across);
         let (heads, hidden) = (self.shape.heads, self.shape.hidden);
         let size = hidden / heads;
         let part = |i: usize| -> Result<Tensor> {
@@ -326,10 +393,30 @@ impl Net {
             {
                 scores = scores.broadcast_add(&window.narrow(0, first, count)?)?;
             }
-            parts.push(softmax_last_dim(&scores.contiguous()?)?.matmul(&v)?);
+            parts.push(way.softmax(&scores.contiguous()?)?.matmul(&v)?);
         }
         let context = if parts.len() == 1 { parts.swap_remove(0) } else { Tensor::cat(&parts, 2)? };
         context.transpose(1, 2)?.contiguous()?.reshape((texts * across, hidden))
+    }
+}
+
+impl Served for Net {
+    fn step(&self) -> usize {
+        if self.device.is_cpu() { STEP_CPU } else { STEP }
+    }
+
+    /// `forward`: ids, types and ends of texts to their token vectors, `[ids, hidden]`.
+    fn call(&mut self, name: &str, call: &mut Call<'_>) -> std::result::Result<(), String> {
+        if name != "forward" {
+            return Err(format!("a network does not \"{name}\""));
+        }
+        let [ids, types, ends] = call.words()?;
+        let mut out = vec![0.0; ids.len() * self.shape.hidden];
+        for run in Padded::runs(ids, types, ends)? {
+            let values = self.forward(&run).map_err(|e| e.to_string())?;
+            run.spread(&values, self.shape.hidden, &mut out);
+        }
+        call.fill(0, &out)
     }
 }
 
@@ -340,16 +427,4 @@ fn turned(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     let left = (l.broadcast_mul(cos)? - r.broadcast_mul(sin)?)?;
     let right = (r.broadcast_mul(cos)? + l.broadcast_mul(sin)?)?;
     Tensor::cat(&[left, right], 3)?.contiguous()
-}
-
-#[cfg(feature = "cuda")]
-fn open(ordinal: usize) -> std::result::Result<Device, String> {
-    Device::new_cuda(ordinal).map_err(|e| e.to_string())
-}
-
-#[cfg(not(feature = "cuda"))]
-#[allow(clippy::unnecessary_wraps)] // the twin above can fail
-fn open(ordinal: usize) -> std::result::Result<Device, String> {
-    // One card, as far as a test can tell.
-    if ordinal == 0 { Ok(Device::Cpu) } else { Err(format!("there is no device {ordinal}")) }
 }

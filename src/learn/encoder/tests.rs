@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::control::Free;
+use crate::device::Library;
+use crate::device::abi::{self, Ask, Call, Make, Served};
 use crate::event::Kind;
 use crate::learn::log::{Cleaned, Logged};
 use crate::learn::sample::Encode;
@@ -55,7 +57,7 @@ fn the_gradient_is_that_of_finite_differences() {
     examples.iter_mut().enumerate().for_each(|(n, example)| example.weight = 1.0 + (n % 3) as f32);
     let candidates = training.candidates(&examples);
     let words: Vec<Option<usize>> = examples.iter().map(|e| Some(table.words[e.target][0] as usize)).collect();
-    let (_, gradient) = training.back(&examples, &candidates, &words);
+    let (loss, gradient) = training.back(&examples, &candidates, &words).unwrap();
     let mut checked = 0;
     let mut check = |slope: f32, change: &dyn Fn(&mut Training, f32)| {
         let loss = |by: f32| {
@@ -67,7 +69,7 @@ fn the_gradient_is_that_of_finite_differences() {
                 Random::new(1),
             );
             change(&mut moved, by);
-            f64::from(moved.back(&examples, &candidates, &words).0)
+            f64::from(moved.back(&examples, &candidates, &words).unwrap().0)
         };
         let measured = (loss(5e-3) - loss(-5e-3)) / 1e-2;
         assert!((measured - f64::from(slope)).abs() < 2e-3 + 0.03 * measured.abs(), "{measured} {slope}");
@@ -85,6 +87,69 @@ fn the_gradient_is_that_of_finite_differences() {
     }
     check(gradient.own.bias[candidates[0]], &|t, by| t.own.bias[candidates[0]] += by);
     assert!(checked > 80, "{checked}");
+
+    // The same by candle.
+    let near = |a: &[f32], b: &[f32]| {
+        let scale = a.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+        a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4 * scale)
+    };
+    let (by_candle, other) = training
+        .clone()
+        .on(&crate::served::own(), "cuda:0", false)
+        .unwrap()
+        .back(&examples, &candidates, &words)
+        .unwrap();
+    assert!((loss - by_candle).abs() < 1e-4, "{loss} {by_candle}");
+    for (ours, theirs) in gradient.shared.groups().into_iter().zip(other.shared.groups()) {
+        assert!(near(ours, theirs) && ours.iter().any(|g| *g != 0.0));
+    }
+    assert!(near(&gradient.own.into, &other.own.into) && near(&gradient.own.out, &other.own.out));
+    assert!(near(&gradient.own.bias, &other.own.bias));
+    // A word of none, and a step by it.
+    let words: Vec<Option<usize>> = words.iter().enumerate().map(|(n, w)| w.filter(|_| n % 2 == 0)).collect();
+    let both = [None, Some("cuda:0")].map(|device| {
+        let training = training.clone();
+        let training = device.map_or(Ok(training.clone()), |d| training.on(&crate::served::own(), d, false)).unwrap();
+        training.back(&examples, &candidates, &words).unwrap().0
+    });
+    assert!((both[0] - both[1]).abs() < 1e-4 && both[0] < loss, "{both:?}");
+}
+
+/// A device whose memory is always full.
+struct Full;
+
+impl Served for Full {
+    fn step(&self) -> usize {
+        1
+    }
+
+    fn call(&mut self, _: &str, _: &mut Call<'_>) -> std::result::Result<(), String> {
+        Err("out of memory".to_owned())
+    }
+}
+
+impl Make for Full {
+    fn make(_: &str, _: &str, _: &[u8], _: Ask<'_>) -> std::result::Result<Box<dyn Served>, String> {
+        Ok(Box::new(Full))
+    }
+}
+
+#[test]
+fn where_a_device_fails_it_goes_on_here_or_says_so() {
+    static TABLE: abi::Table = abi::Table::of::<Full>();
+    let library = Library::of(&TABLE);
+    let (table, log) = shop();
+    let training = || Training::new(&table, Settings::of(&log), &log, 1);
+    let pass = |training: &mut Training| training.pass(&log, &log.baskets(), (1.0, 0.5), &Free);
+    let mut here = training();
+    let loss = pass(&mut here).unwrap();
+    let mut lenient = training().on(&library, "cuda:0", true).unwrap();
+    assert_eq!(pass(&mut lenient).unwrap(), loss);
+    assert!(lenient.taught() == here.taught() && lenient.remote.is_none());
+    assert!(lenient.lost().is_some_and(|error| error.to_string().contains("out of memory")));
+    assert_eq!(lenient.lost(), None);
+    let strict = pass(&mut training().on(&library, "cuda:0", false).unwrap());
+    assert!(matches!(strict, Err(Error::Device { .. })), "{strict:?}");
 }
 
 #[test]

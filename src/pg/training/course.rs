@@ -11,7 +11,7 @@ use crate::pg::companion::ident;
 use crate::pg::identity::Acting;
 use crate::pg::spi::{self, Arg};
 use crate::pg::store::PgStore;
-use crate::pg::{learned, refresh, vector};
+use crate::pg::{device, learned, refresh, vector};
 use crate::random::Random;
 use crate::store::Store;
 use std::time::Instant;
@@ -109,6 +109,10 @@ impl Training<'_> {
         // From nothing, nothing was learnt that could be left out.
         let rehearsal = if ready.goes_on.is_some() { self.options.rehearsal } else { 1.0 };
         let training = training.weighted(ready.propensity.clone());
+        let training = device::train(|on, lenient| match on {
+            Some((library, name)) => training.clone().on(&library, &name, lenient),
+            None => Ok(training.clone()),
+        })?;
         Ok(Course { table: &ready.table, training, least, rehearsal })
     }
 
@@ -121,6 +125,9 @@ impl Training<'_> {
         let rate = |n: usize| most * (1.0 - n as f32 / passes as f32).max(0.02);
         let baskets = ready.passed(&self.options, pass);
         let loss = course.training.pass(&ready.log, &baskets, (rate(pass), rate(pass + 1)), &self.control)?;
+        if let Some(error) = course.training.lost() {
+            device::give_up(&error);
+        }
         let seconds = started.elapsed().as_secs_f64();
         pgrx::notice!("train of {}: sequence {}: loss {loss:.4}, {seconds:.1} s", self.catalog.name, pass + 1);
         let (epoch, loss) = (pass as i32 + 1, f64::from(loss));

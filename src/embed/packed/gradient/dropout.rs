@@ -3,6 +3,7 @@
 //! Srivastava et al. 2014. A mask depends on the seed, the step, the text's place in the batch and the place in the
 //! network, and on nothing of how the batch was cut into waves.
 
+use super::super::simd::padded;
 use crate::random::Random;
 
 /// Dropout of one step; a share of 0 does nothing.
@@ -17,6 +18,16 @@ pub struct Dropout {
 impl Dropout {
     /// None: for validation and use.
     pub const NONE: Dropout = Dropout { share: 0.0, seed: 0 };
+
+    /// The place of what goes into the lowest layer.
+    pub(in crate::embed) const TEXT: usize = 0xffff;
+
+    /// What the numbers of a text's `rows` rows of `width` are multiplied by.
+    pub(in crate::embed) fn mask(&self, text: usize, site: usize, rows: usize, width: usize) -> Vec<f32> {
+        let mut mask = vec![1.0; rows * padded(width)];
+        self.apply(text, site, &mut mask);
+        mask.chunks_exact(padded(width).max(1)).flat_map(|row| &row[..width]).copied().collect()
+    }
 
     /// Drops numbers of a text's rows and scales the others, so that the sum stays what it was on average. Applied to the
     /// gradient with the same `text` and `site` it is its own way back.

@@ -27,12 +27,17 @@ use super::linear::Linear;
 use super::simd::padded;
 use super::{Batch, Layer, Model, Work};
 use crate::control::Control;
+use crate::embed::device::Learner;
 use crate::embed::network::Architecture;
 use crate::error::{Error, Result};
 pub use dropout::Dropout;
 use layer::{Kept, LayerGrad, Room, Trained, Wave};
+pub(in crate::embed) use plan::Part;
 pub use plan::{Entry, Method, Plan, Target};
 use slot::{Low, Slot, turned};
+
+/// Tokens that go through the network together on the CPU.
+const WAVE: usize = 256;
 
 /// A network that is being trained.
 pub struct Net {
@@ -43,6 +48,8 @@ pub struct Net {
     layers: Vec<Trained>,
     /// The weights and biases as they were, where they are trained as a whole.
     base: Vec<[(Vec<f32>, Vec<f32>); 4]>,
+    /// Where it runs, if not here.
+    learner: Option<Learner>,
 }
 
 /// Numbers that are added to an upstream tensor, from one of its rows on.
@@ -68,6 +75,8 @@ pub struct Tape {
     rows: usize,
     stride: usize,
     dropout: Option<Dropout>,
+    /// What a device knows this wave by.
+    graph: Option<u32>,
 }
 
 impl Tape {
@@ -140,13 +149,24 @@ impl Net {
             });
         }
         let entries = plan.entries(architecture, model);
-        Ok(Net { model: model.clone(), plan, entries, first, layers, base })
+        Ok(Net { model: model.clone(), plan, entries, first, layers, base, learner: None })
     }
 
     /// The same to merge values into, and no more: it holds nothing of its own, and cannot be run.
     pub(in crate::embed) fn plain(model: &Model, architecture: Architecture, plan: Plan) -> Net {
         let (first, entries) = (plan.first(model), plan.entries(architecture, model));
-        Net { model: model.clone(), plan, entries, first, layers: Vec::new(), base: Vec::new() }
+        Net { model: model.clone(), plan, entries, first, layers: Vec::new(), base: Vec::new(), learner: None }
+    }
+
+    /// The same, run by a device.
+    pub(in crate::embed) fn on(self, load: impl FnOnce(Vec<Entry>, usize, f32) -> Result<Learner>) -> Result<Net> {
+        let learner = load(self.entries.clone(), self.first, self.scaling())?;
+        Ok(Net { learner: Some(learner), ..self })
+    }
+
+    /// The most tokens that should go through it together.
+    pub fn wave(&self) -> usize {
+        self.learner.as_ref().map_or(WAVE, Learner::step)
     }
 
     /// The runs of trained numbers.
@@ -172,17 +192,22 @@ impl Net {
     /// Bytes that a token of a text of `len` tokens leaves on a tape, about.
     pub fn bytes_per_token(&self, len: usize) -> usize {
         let model = &self.model;
+        // What is not written for it keeps what every operation made.
+        let times = if self.learner.is_some() { 3 } else { 1 };
         let row = 7 * padded(model.hidden)
             + 4 * model.heads.columns()
             + model.heads.count * padded(len)
             + 3 * padded(model.intermediate);
-        4 * row * (model.layers.len() - self.first).max(1)
+        4 * times * row * (model.layers.len() - self.first).max(1)
     }
 
     /// Takes these values for the trained numbers.
     pub fn set(&mut self, values: &[f32]) -> Result<()> {
         if values.len() < self.len() {
             return Err(Error::Internal(format!("{} numbers where {} are trained", values.len(), self.len())));
+        }
+        if let Some(learner) = &self.learner {
+            return learner.set(values);
         }
         for i in 0..self.layers.len() {
             let at = self.first + i;
@@ -235,6 +260,14 @@ impl Net {
         tape.spans.clear();
         tape.spans.extend(batch.spans(texts.clone()));
         (tape.first_text, tape.rows, tape.stride, tape.dropout) = (texts.start, rows, stride, Some(dropout));
+        if let Some(learner) = &self.learner {
+            control.check()?;
+            tape.stride = hidden;
+            tape.last.room(rows * hidden);
+            let graph = *tape.graph.get_or_insert_with(|| learner.graph());
+            learner.forward(batch, texts, dropout, graph, &mut tape.last[..rows * hidden])?;
+            return control.check();
+        }
         model.forward_to(self.first, batch, texts, &mut sums.work, control)?;
         tape.layers.resize_with(self.layers.len(), Kept::default);
         let mut x = std::mem::take(match tape.layers.first_mut() {
@@ -247,7 +280,7 @@ impl Net {
         }
         if self.first == 0 && dropout.share > 0.0 {
             for (i, span) in tape.spans.iter().enumerate() {
-                dropout.apply(tape.first_text + i, 0xffff, &mut x[span.start * stride..span.end * stride]);
+                dropout.apply(tape.first_text + i, Dropout::TEXT, &mut x[span.start * stride..span.end * stride]);
             }
         }
         for (i, layer) in self.layers.iter().enumerate() {
@@ -279,6 +312,11 @@ impl Net {
     /// `sums`.
     pub fn backward(&self, tape: &Tape, grad: &mut Gradient, sums: &mut Sums, control: &dyn Control) -> Result<()> {
         let (model, hidden) = (&self.model, self.model.hidden);
+        if let (Some(learner), Some(graph)) = (&self.learner, tape.graph) {
+            control.check()?;
+            learner.back(graph, &grad.0[..tape.rows * hidden])?;
+            return control.check();
+        }
         sums.layers.resize_with(self.layers.len(), LayerGrad::default);
         if let Some(norm) = &model.last {
             let rows = grad.0.chunks_exact_mut(tape.stride).zip(tape.last_hat.chunks_exact(tape.stride));

@@ -26,7 +26,7 @@ impl Target {
     pub const ALL: [Target; 6] = [Target::Query, Target::Key, Target::Value, Target::Output, Target::Up, Target::Down];
 
     /// Which of a layer's four products it is a part of.
-    pub(super) fn slot(self) -> usize {
+    pub(in crate::embed) fn slot(self) -> usize {
         match self {
             Target::Query | Target::Key | Target::Value => 0,
             Target::Output => 1,
@@ -69,8 +69,8 @@ pub struct Plan {
 }
 
 /// What a run of trained numbers is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+pub(in crate::embed) enum Part {
     /// `[rank, inputs]`.
     LowA(Target),
     /// `[outputs, rank]`.
@@ -90,7 +90,7 @@ pub(super) enum Part {
 
 impl Part {
     /// Which of a layer's four products it changes.
-    pub(super) fn slot(self) -> Option<usize> {
+    pub(in crate::embed) fn slot(self) -> Option<usize> {
         match self {
             Part::LowA(target) | Part::LowB(target) | Part::Weight(target) | Part::Bias(target) => Some(target.slot()),
             _ => None,
@@ -99,7 +99,7 @@ impl Part {
 }
 
 /// A run of trained numbers: a matrix, row-major.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Entry {
     /// The upstream name of the matrix that it changes, and what it is.
     pub name: String,
@@ -107,8 +107,8 @@ pub struct Entry {
     pub shape: [usize; 2],
     /// Where it begins among all trained numbers.
     pub at: usize,
-    pub(super) layer: usize,
-    pub(super) part: Part,
+    pub(in crate::embed) layer: usize,
+    pub(in crate::embed) part: Part,
 }
 
 impl Entry {

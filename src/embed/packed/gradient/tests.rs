@@ -1,18 +1,32 @@
 //! Losses and gradients against PyTorch (`tests/fixtures/gradients.py`), and against themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Dropout, Gradient, Method, Net, Plan, Sums, Tape, Target};
 use crate::control::Free;
-use crate::embed::{Batch, Encoder, Precision, Role, Scratch};
+use crate::embed::{Batch, Encoder, Place, Precision, Role, Scratch};
 
 fn pattern(count: usize, step: f64, start: f64, scale: f64) -> Vec<f32> {
     (0..count).map(|i| (scale * (step * i as f64 + start).sin()) as f32).collect()
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
 fn load(family: &str) -> Encoder {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    Encoder::load(&folder, family, Precision::F32, &Free).unwrap()
+    Encoder::load(&folder(), family, Precision::F32, &Free).unwrap()
+}
+
+/// A network to train here, and the same on the stand-in for a device.
+fn nets(encoder: &Encoder, plan: &Plan) -> [Net; 2] {
+    let place = Place { library: crate::served::own(), device: "cuda:0".into(), folder: folder() };
+    [encoder.trainable(plan.clone(), &Free).unwrap(), encoder.trainable_on(&place, plan.clone(), &Free).unwrap()].map(
+        |mut net| {
+            net.set(&start(&net)).unwrap();
+            net
+        },
+    )
 }
 
 fn plan(method: &str, rank: usize, alpha: f32, size: usize) -> Plan {
@@ -78,7 +92,7 @@ fn run(encoder: &Encoder, net: &Net, texts: &[&str], wave: usize, dropout: Dropo
             encoder.vector_back(tape.hidden(), tape.stride(), rows, &vector, length, &of_vector, into);
         }
         net.backward(&tape, &mut grad, &mut sums, &Free).unwrap();
-        net.collect(&mut sums, &mut out);
+        net.collect(&mut sums, &mut out).unwrap();
     }
     (loss, out)
 }
@@ -92,28 +106,53 @@ fn losses_and_gradients_are_pytorchs() {
     for (family, methods) in expected["families"].as_object().unwrap() {
         let encoder = load(family);
         for (method, want) in methods.as_object().unwrap() {
-            let mut net = encoder.trainable(plan(method, 3, 6.0, 5), &Free).unwrap();
-            net.set(&start(&net)).unwrap();
-            let (loss, grads) = run(&encoder, &net, &texts, 1000, Dropout::NONE);
-            let wanted = want["loss"].as_f64().unwrap();
-            assert!((loss - wanted).abs() < 1e-4 * wanted.max(1.0), "{family} {method}: loss {loss}, not {wanted}");
-            assert!(!net.is_empty());
-            for entry in net.entries() {
-                let grad = &grads[entry.at..entry.at + entry.len()];
-                let Some(wanted) = want["gradients"].get(&entry.name) else { panic!("{family} has no {}", entry.name) };
-                let norm = grad.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-                for (k, wanted) in wanted.as_array().unwrap().iter().enumerate() {
-                    let along = pattern(grad.len(), 0.9 + 0.3 * k as f64, 0.1 * k as f64, 1.0);
-                    let got: f64 = grad.iter().zip(&along).map(|(g, a)| f64::from(*g) * f64::from(*a)).sum();
-                    let off = (got - wanted.as_f64().unwrap()).abs();
-                    let name = &entry.name;
-                    assert!(off < 1e-4 * norm.max(0.1), "{family} {method} {name}: {got}, not {wanted} (|g| {norm})");
-                    checked += 1;
-                }
+            for net in nets(&encoder, &plan(method, 3, 6.0, 5)) {
+                checked += agrees(&format!("{family} {method}"), &encoder, &net, &texts, want);
             }
         }
     }
-    assert!(checked > 1000, "{checked}");
+    assert!(checked > 2000, "{checked}");
+}
+
+/// Holds a network's loss and gradient against the script's; how many numbers were compared.
+fn agrees(name: &str, encoder: &Encoder, net: &Net, texts: &[&str], want: &serde_json::Value) -> usize {
+    let mut checked = 0;
+    let (loss, grads) = run(encoder, net, texts, 1000, Dropout::NONE);
+    let wanted = want["loss"].as_f64().unwrap();
+    assert!((loss - wanted).abs() < 1e-4 * wanted.max(1.0), "{name}: loss {loss}, not {wanted}");
+    assert!(!net.is_empty());
+    for entry in net.entries() {
+        let grad = &grads[entry.at..entry.at + entry.len()];
+        let Some(wanted) = want["gradients"].get(&entry.name) else { panic!("{name} has no {}", entry.name) };
+        let norm = grad.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        for (k, wanted) in wanted.as_array().unwrap().iter().enumerate() {
+            let along = pattern(grad.len(), 0.9 + 0.3 * k as f64, 0.1 * k as f64, 1.0);
+            let got: f64 = grad.iter().zip(&along).map(|(g, a)| f64::from(*g) * f64::from(*a)).sum();
+            let off = (got - wanted.as_f64().unwrap()).abs();
+            assert!(off < 1e-4 * norm.max(0.1), "{name} {}: {got}, not {wanted} (|g| {norm})", entry.name);
+            checked += 1;
+        }
+    }
+    checked
+}
+
+#[test]
+fn a_device_drops_the_same_numbers() {
+    let texts = ["laser printer", "a red ball for the dog and a mouse", "Ink cartridge, BLACK"];
+    let dropout = Dropout { share: 0.2, seed: 7 };
+    for (family, method, layers) in [("bert", "lora", 1), ("modernbert", "full", 99), ("roberta", "adapter", 99)] {
+        let encoder = load(family);
+        let [here, there] = nets(&encoder, &Plan { layers, ..plan(method, 3, 6.0, 5) });
+        let (ours, whole) = (run(&encoder, &here, &texts, 1000, dropout), run(&encoder, &there, &texts, 1000, dropout));
+        let parts = run(&encoder, &there, &texts, 1, dropout);
+        let most = ours.1.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+        assert!(most > 0.0 && (ours.0 - run(&encoder, &here, &texts, 1000, Dropout::NONE).0).abs() > 1e-4);
+        for other in [whole, parts] {
+            assert!((ours.0 - other.0).abs() < 1e-5, "{family}: {} {}", ours.0, other.0);
+            let off = ours.1.iter().zip(&other.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-4 * most, "{family} {method}: {off} of {most}");
+        }
+    }
 }
 
 #[test]
@@ -217,7 +256,7 @@ fn a_step() {
                 net.backward(&tape, &mut grad, &mut sums, &Free).unwrap();
                 lap(2);
             }
-            net.collect(&mut sums, &mut out);
+            net.collect(&mut sums, &mut out).unwrap();
             lap(3);
         }
         println!("{name}: {} tokens; set, forward, back, collect {:.1?} ms", batch.rows(), times.map(|t| t * 1000.0));

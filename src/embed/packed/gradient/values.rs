@@ -188,8 +188,14 @@ impl Net {
     }
 
     /// Adds the gradients that were summed to `out`, in the order of [`Net::entries`], and forgets them.
-    pub fn collect(&self, sums: &mut Sums, out: &mut [f32]) {
+    pub fn collect(&self, sums: &mut Sums, out: &mut [f32]) -> Result<()> {
         let model = &self.model;
+        if let Some(learner) = &self.learner {
+            let mut sum = vec![0.0; self.len()];
+            learner.collect(&mut sum)?;
+            out.iter_mut().zip(sum).for_each(|(x, g)| *x += g);
+            return Ok(());
+        }
         for (i, sum) in sums.layers.iter_mut().enumerate() {
             let at = self.first + i;
             let mut block = 0;
@@ -254,5 +260,6 @@ impl Net {
             sum.slots.iter_mut().chain(&mut sum.neck).for_each(slot::SlotGrad::clear);
             sum.scale.iter_mut().chain(&mut sum.shift).for_each(|v| v.fill(0.0));
         }
+        Ok(())
     }
 }

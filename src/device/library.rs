@@ -3,28 +3,27 @@
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::abi::{SYMBOL, Said, TABLE, Table, VERSION};
+use super::abi::{Call, Fill, Run, SYMBOL, Said, Table, VERSION};
 use super::failed;
-use crate::embed::network::Network;
 use crate::embed::threads::signals::Blocked;
 use crate::error::{Error, Result};
 
 /// Gives a tensor by name and shape.
 type Tensors<'a> = &'a dyn Fn(&str, &[usize]) -> Result<Vec<f32>>;
 
-/// An open library, or this one.
+/// An open library.
 #[derive(Clone)]
 pub struct Library {
     table: &'static Table,
-    /// Where it was found; empty for this one.
+    /// Where it was found; empty where it is this one.
     pub path: PathBuf,
 }
 
 impl Library {
     /// Opens the library at `path`. It stays open as long as the process lives: a driver that has started threads cannot
-    /// be unloaded. Threads that it starts block every signal, as those of [`threads`](crate::embed::threads).
+    /// be unloaded. Threads that it starts block every signal, as those of [`threads`](crate::embed).
     pub fn open(path: &Path) -> Result<Self> {
         let wrong = |reason: String| failed("cuda", format!("{}: {reason}", path.display()));
         if !path.exists() {
@@ -51,24 +50,29 @@ impl Library {
         Ok(Self { table, path: path.to_owned() })
     }
 
-    /// The same functions without a second library, on candle's CPU device: the stand-in that tests run.
-    pub fn own() -> Self {
-        Self { table: &TABLE, path: PathBuf::new() }
+    /// The functions of a table of this process.
+    pub(crate) fn of(table: &'static Table) -> Self {
+        Self { table, path: PathBuf::new() }
     }
 
-    /// Loads a network onto a device, its tensors asked for one by one.
-    pub(super) fn load(&self, device: &str, network: &Network, give: Tensors<'_>) -> Result<Remote> {
-        let shape = serde_json::to_vec(network).map_err(|e| Error::Internal(e.to_string()))?;
+    /// Loads something of a kind onto a device, its tensors asked for one by one.
+    pub(crate) fn load(
+        &self,
+        device: &str,
+        kind: &str,
+        spec: &impl serde::Serialize,
+        give: Tensors<'_>,
+    ) -> Result<Remote> {
+        let spec = serde_json::to_vec(spec).map_err(|e| Error::Internal(e.to_string()))?;
         let mut giver = Giver { give, error: None, unwound: None };
         let (mut step, mut said) = (0, Said::nothing());
         let quiet = Blocked::new();
         // SAFETY: all pointers are to values that live until the call returns; `tensor` gets its own context back.
         let handle = unsafe {
             (self.table.load)(
-                device.as_ptr(),
-                device.len(),
-                shape.as_ptr(),
-                shape.len(),
+                Run::of(device.as_bytes()),
+                Run::of(kind.as_bytes()),
+                Run::of(&spec),
                 tensor,
                 std::ptr::from_mut(&mut giver).cast(),
                 &mut step,
@@ -78,7 +82,7 @@ impl Library {
         drop(quiet);
         let remote = (!handle.is_null()).then(|| Remote {
             table: self.table,
-            handle,
+            handle: Mutex::new(Handle(handle)),
             step: step.max(1),
             device: Arc::from(device),
         });
@@ -113,22 +117,10 @@ struct Giver<'a> {
 
 /// # Safety
 /// `context` is a `Giver`, the name and the shape are the callee's, `values` has as many numbers as the shape says.
-unsafe extern "C" fn tensor(
-    context: *mut c_void,
-    name: *const u8,
-    name_len: usize,
-    shape: *const usize,
-    rank: usize,
-    values: *mut f32,
-) -> i32 {
+unsafe extern "C" fn tensor(context: *mut c_void, name: Run<u8>, shape: Run<usize>, values: *mut f32) -> i32 {
     // SAFETY: as promised; the `Giver` is used by nobody else during the call.
-    let (giver, name, shape) = unsafe {
-        (
-            &mut *context.cast::<Giver<'_>>(),
-            String::from_utf8_lossy(std::slice::from_raw_parts(name, name_len)),
-            std::slice::from_raw_parts(shape, rank),
-        )
-    };
+    let (giver, name, shape) =
+        unsafe { (&mut *context.cast::<Giver<'_>>(), String::from_utf8_lossy(name.get()), shape.get()) };
     // An interrupt of the server unwinds out of `give`, and must not unwind through the library.
     match catch_unwind(AssertUnwindSafe(|| (giver.give)(&name, shape))) {
         Ok(Ok(found)) => {
@@ -149,37 +141,38 @@ unsafe extern "C" fn tensor(
     }
 }
 
-/// A network in the library's hands.
-pub(in crate::embed) struct Remote {
+struct Handle(*mut c_void);
+
+// SAFETY: what is served is `Send`, and one caller at a time has the handle.
+unsafe impl Send for Handle {}
+
+/// Something in the library's hands.
+pub struct Remote {
     table: &'static Table,
-    handle: *mut c_void,
-    pub(super) step: usize,
+    handle: Mutex<Handle>,
+    /// How much of its work one call should take.
+    pub(crate) step: usize,
     device: Arc<str>,
 }
 
-// SAFETY: the handle is a candle network, which is never written after loading.
-unsafe impl Send for Remote {}
-// SAFETY: as above.
-unsafe impl Sync for Remote {}
-
 impl Remote {
-    pub(super) fn forward(&self, ids: &[u32], types: &[u32], ends: &[u32], out: &mut [f32]) -> Result<()> {
-        let fits = ends.last().copied().unwrap_or(0) as usize;
-        if ids.len() != fits || types.len() != fits {
-            return Err(Error::Internal(format!("{} tokens and {} types, {fits} wanted", ids.len(), types.len())));
-        }
+    /// Has it do something.
+    pub(crate) fn call(&self, name: &str, call: Call<'_>) -> Result<()> {
+        let words: Vec<Run<u32>> = call.words.iter().map(|run| Run::of(run)).collect();
+        let numbers: Vec<Run<f32>> = call.numbers.iter().map(|run| Run::of(run)).collect();
+        let mut out = call.out;
+        let out: Vec<Fill> = out.iter_mut().map(|run| Fill::of(run)).collect();
         let mut said = Said::nothing();
+        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         let quiet = Blocked::new();
-        // SAFETY: lengths are checked above and by the callee.
+        // SAFETY: all runs live until the call returns, and the lock keeps other calls away.
         let code = unsafe {
-            (self.table.forward)(
-                self.handle,
-                ids.as_ptr(),
-                types.as_ptr(),
-                ends.as_ptr(),
-                ends.len(),
-                out.as_mut_ptr(),
-                out.len(),
+            (self.table.call)(
+                handle.0,
+                Run::of(name.as_bytes()),
+                Run::of(&words),
+                Run::of(&numbers),
+                Run::of(&out),
                 &mut said,
             )
         };
@@ -191,7 +184,8 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         let _quiet = Blocked::new();
+        let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the handle came from `load` and goes with this.
-        unsafe { (self.table.close)(self.handle) };
+        unsafe { (self.table.close)(handle.0) };
     }
 }
