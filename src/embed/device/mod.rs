@@ -8,6 +8,7 @@
 
 mod mask;
 mod network;
+mod padded;
 mod train;
 
 use std::ops::Range;

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use super::network::{Linear, Net, Norm, Padded, Way};
+use super::network::{Linear, Net, Norm, Plain, Way};
+use super::padded::Padded;
 use crate::device::abi::{Ask, Call, Served};
 use crate::embed::gradient::{Dropout, Entry, Part, Target};
 use crate::embed::network::Network;
@@ -74,7 +75,7 @@ impl Training {
         let (mut x, masks) = self.net.rows(run)?;
         for (i, layer) in self.net.layers.iter().enumerate() {
             if i < self.first {
-                x = self.net.layer(layer, &x, run, &masks, &super::network::Plain)?;
+                x = self.net.layer(layer, &x, run, &masks, &Plain)?;
                 continue;
             }
             let way = Tuned { training: self, layer: i, run, first_text, dropout };
