@@ -1,8 +1,9 @@
 //! Behaviour as read from the tables, cleaned and put in order.
 
 use crate::event::{Event, Kind};
+use crate::measure::propensity::{DEEPEST, Shown};
 use crate::shopper::sequence::{self, Moment};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// One row of behaviour.
@@ -221,6 +222,28 @@ impl Log {
         shoppers
     }
 
+    /// How often each item, in one query's results, was shown and clicked at each place; a shop that logs no clicks logs what
+    /// came of them.
+    pub fn shown(&self) -> Vec<Shown> {
+        let lower: Vec<String> = self.queries.iter().map(|query| query.to_lowercase()).collect();
+        let mut cells: BTreeMap<(&str, i64, usize), (f64, f64, f64)> = BTreeMap::new();
+        for row in self.events.iter().filter(|r| r.query != 0 && r.position > 0 && r.item != 0) {
+            let place = usize::from(row.position);
+            let Some(query) = lower.get(row.query as usize - 1).filter(|_| place <= DEEPEST) else { continue };
+            let cell = cells.entry((query.as_str(), row.item, place)).or_default();
+            cell.0 += f64::from(u8::from(row.kind == Kind::Impression));
+            cell.1 += f64::from(u8::from(row.kind == Kind::Click));
+            cell.2 += f64::from(u8::from(row.weight > 0.0));
+        }
+        let clicked = cells.values().any(|cell| cell.1 > 0.0);
+        let (mut what, mut before) = (0, None);
+        let rows = cells.into_iter().map(|((query, item, place), (shown, clicks, taken))| {
+            what += i64::from(before.replace((query, item)) != Some((query, item)));
+            Shown { what, place, shown, taken: if clicked { clicks } else { taken } }
+        });
+        rows.collect()
+    }
+
     /// What was taken at one go, by shopper and time; a basket holds a row that says something.
     pub fn baskets(&self) -> Vec<Basket> {
         let mut baskets = Vec::new();
@@ -296,6 +319,8 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::propensity::Propensity;
+    use crate::random::Random;
 
     fn row(shopper: u32, item: i64, at: f64, kind: Kind) -> Logged {
         let weight = kind.weight() as f32;
@@ -371,5 +396,46 @@ mod tests {
         assert_eq!(baskets.iter().map(|b| b.rows.clone()).collect::<Vec<_>>(), [0..1, 1..3, 4..5]);
         let history: Vec<i64> = baskets[1].history(&log, 10).iter().map(|e| e.item).collect();
         assert_eq!(history, [1]);
+    }
+
+    #[test]
+    fn the_chances_that_made_the_clicks_are_found() {
+        let mut random = Random::new(3);
+        let mut rows = Vec::new();
+        for list in 0..20_000u32 {
+            let mut items: Vec<i64> = (1..=6).collect();
+            random.shuffle(&mut items);
+            for (place, item) in items.into_iter().enumerate() {
+                let position = place as u16 + 1;
+                let row = |kind| Logged {
+                    shopper: list,
+                    item,
+                    at: 0.0,
+                    kind,
+                    weight: 0.0,
+                    query: 1,
+                    session: 0,
+                    position,
+                    dwell: 0.0,
+                    context: 0,
+                };
+                rows.push(row(Kind::Impression));
+                if random.uniform() < 1.0 / f64::from(position) && random.uniform() < item as f64 / 8.0 {
+                    rows.push(row(Kind::Click));
+                }
+            }
+        }
+        let log = Log::new(rows, vec!["lamp".into()], Cleaned::default());
+        let found = Propensity::estimate(log.shown());
+        for position in 1..=6u16 {
+            let weight = found.weight(position);
+            assert!((weight - f32::from(position)).abs() < 0.12 * f32::from(position), "{position}: {weight}");
+        }
+        // The same from purchases, where no click is logged.
+        let mut bought = log.clone();
+        bought.events.iter_mut().filter(|row| row.kind == Kind::Click).for_each(|row| {
+            (row.kind, row.weight) = (Kind::Purchase, 1.0);
+        });
+        assert_eq!(Propensity::estimate(bought.shown()), found);
     }
 }

@@ -11,7 +11,6 @@ pub mod log;
 pub mod loss;
 pub mod matrix;
 pub mod plan;
-pub mod propensity;
 pub mod sample;
 pub mod table;
 pub mod train;

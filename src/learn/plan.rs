@@ -8,13 +8,13 @@
 use super::blend;
 use super::encoder;
 use super::log::{Basket, Log};
-use super::propensity::Propensity;
 use super::sample::{self, Encode, Lists, Maker, Texts, Untaught};
 use super::table::{Table, Taught, Teacher};
 use super::train::{self, Epoch};
 use crate::control::Control;
 use crate::error::Result;
 use crate::measure::interval::{self, Figure};
+use crate::measure::propensity::Propensity;
 use crate::random::Random;
 use crate::rank::network::{HEADS, Head, Ranker};
 use crate::store::Store;

@@ -8,11 +8,11 @@
 //! and none can know the future. What the shop showed stands for the candidates where it logged that.
 
 use super::log::{Basket, Log, Logged};
-use super::propensity::Propensity;
 use crate::catalog::options::SearchOptions;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::{Event, Kind};
+use crate::measure::propensity::Propensity;
 use crate::random::Random;
 use crate::rank::feature::{self, Call, Features, Learnt};
 use crate::rank::network::{Head, Ranker};

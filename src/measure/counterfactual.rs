@@ -1,8 +1,7 @@
 //! What another ranking would have got, from logs of the one that was shown.
 //!
-//! * `examination`: how often each place is looked at, where the log says at which place each item stood.
-//! * `Log`: estimates where the log also says with which chance the item stood there: inverse propensities (IPS), the same
-//!   normalised by its own weights (SNIPS; Swaminathan and Joachims, 2015), and doubly robust (Dudík, Langford and Li, 2011).
+//! Where the log says with which chance each item stood at its place: inverse propensities (IPS), the same normalised by its
+//! own weights (SNIPS; Swaminathan and Joachims, 2015), and doubly robust (Dudík, Langford and Li, 2011).
 //!
 //! The estimates look at each place by itself (the item-position model of Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay
 //! and Wen, 2018): a click counts where the other ranking puts the same item on the same place. That holds for any click
@@ -10,65 +9,9 @@
 
 use super::interval::{self, Figure, Sums};
 use std::collections::HashMap;
-use std::hash::Hash;
 
 /// Places that are looked into.
 pub const PLACES: usize = 10;
-
-/// How often one item, in one query's results, was shown at a place (from 1), and taken there.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Shown<K> {
-    /// The query and the item.
-    pub what: K,
-    /// The place, from 1.
-    pub place: usize,
-    /// Times shown.
-    pub shown: f64,
-    /// Times taken.
-    pub taken: f64,
-}
-
-/// The chance that a place is looked at, against that of the first, for the places from 1 on; at least `least`. `None` where
-/// nothing stood at two places, so that nothing can be told from how good the items are.
-///
-/// Clicks are taken for places times items: the expected clicks of an item at a place are its impressions there times the
-/// place's examination times the item's attraction. Both are found by taking turns (the likelihood of that Poisson model has
-/// one maximum); only items that stood at several places decide, as in intervention harvesting (Agarwal and others, 2019).
-pub fn examination<K: Eq + Hash>(log: &[Shown<K>], least: f64) -> Option<Vec<f64>> {
-    let places = log.iter().map(|row| row.place).max().unwrap_or(0).min(100);
-    let mut by_item: HashMap<&K, Vec<&Shown<K>>> = HashMap::new();
-    for row in log.iter().filter(|row| row.place >= 1 && row.place <= places && row.shown > 0.0) {
-        by_item.entry(&row.what).or_default().push(row);
-    }
-    by_item.retain(|_, rows| rows.iter().any(|row| row.place != rows[0].place));
-    let items: Vec<Vec<&Shown<K>>> = by_item.into_values().collect();
-    if places < 2 || items.is_empty() {
-        return None;
-    }
-    let mut looked = vec![1.0; places];
-    for _ in 0..200 {
-        let (mut taken, mut expected) = (vec![0.0; places], vec![0.0; places]);
-        for rows in &items {
-            let clicks: f64 = rows.iter().map(|row| row.taken).sum();
-            let exposure: f64 = rows.iter().map(|row| row.shown * looked[row.place - 1]).sum();
-            // A breath of a prior: an item shown twice and taken twice is no proof of perfection.
-            let attraction = (clicks + 0.05) / (exposure + 1.0);
-            for row in rows {
-                taken[row.place - 1] += row.taken;
-                expected[row.place - 1] += row.shown * attraction;
-            }
-        }
-        let mut next: Vec<f64> = (0..places).map(|n| (taken[n] + 0.1) / (expected[n] + 0.1)).collect();
-        let first = next[0].max(1e-9);
-        next.iter_mut().for_each(|value| *value /= first);
-        let change: f64 = next.iter().zip(&looked).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        looked = next;
-        if change < 1e-6 {
-            break;
-        }
-    }
-    Some(looked.into_iter().map(|value| value.clamp(least, 1.0)).collect())
-}
 
 /// One item of a list that was shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -223,30 +166,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::random::Random;
-
-    #[test]
-    fn examination_is_told_from_attraction() {
-        // Places are looked at 1, .5, .25; a better item stands higher, so the plain rates fall much faster than that.
-        let truth = [1.0, 0.5, 0.25];
-        let mut log = Vec::new();
-        for item in 0..60u32 {
-            let attraction = 0.05 + 0.01 * f64::from(item);
-            for place in 1..=3usize {
-                let shown = if item / 20 == 2 - (place as u32 - 1) { 900.0 } else { 50.0 };
-                log.push(Shown { what: item, place, shown, taken: shown * truth[place - 1] * attraction });
-            }
-        }
-        let looked = examination(&log, 0.01).unwrap();
-        assert!(looked.iter().zip(truth).all(|(a, b)| (a - b).abs() < 0.02), "{looked:?}");
-        assert_eq!(examination(&log, 0.4).unwrap()[2], 0.4, "clipped");
-    }
-
-    #[test]
-    fn without_an_item_at_two_places_nothing_is_told() {
-        let row = |what, place| Shown { what, place, shown: 10.0, taken: 1.0 };
-        assert_eq!(examination(&[row(1, 1), row(2, 2)], 0.01), None);
-        assert_eq!(examination::<u8>(&[], 0.01), None);
-    }
 
     /// Lists of three out of six items in random order; an item is taken by chance `attraction · examination`.
     fn logs(count: usize, ranked: &[i64]) -> Vec<Log> {

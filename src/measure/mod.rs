@@ -4,4 +4,5 @@ pub mod counterfactual;
 pub mod interleave;
 pub mod interval;
 pub mod metric;
+pub mod propensity;
 pub mod report;

@@ -18,7 +18,7 @@ use crate::control::Control;
 use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::event::Kind;
-use crate::measure::counterfactual;
+use crate::measure::propensity::Propensity;
 use crate::measure::report::{self, Replayed, Row};
 use crate::replay::{self, Logged, Target, Variant};
 use pgrx::pg_sys;
@@ -302,8 +302,9 @@ impl Judge<'_> {
 
     /// How often each place is looked at, from what was known.
     fn examination(&self) -> Result<Option<Vec<f64>>> {
-        let rows = examination::shown(&self.split.known(self.log), &self.control)?;
-        Ok(counterfactual::examination(&rows, self.options.clip))
+        let known = Propensity::estimate(examination::shown(&self.split.known(self.log), &self.control)?);
+        let looked = known.looked().iter().map(|chance| f64::from(*chance).max(self.options.clip));
+        Ok(known.is_known().then(|| looked.collect()))
     }
 
     /// How many shoppers had asked each query.

@@ -4,11 +4,11 @@ use super::interrupt::Backend;
 use super::spi;
 use crate::control::Control;
 use crate::error::Result;
-use crate::measure::counterfactual::Shown;
+use crate::measure::propensity::Shown;
 
 /// What stood at several places for one query: how often each item was shown and taken at each. `log` is SQL of behaviour as
 /// `pg::log` writes it, read as the catalog's owner.
-pub fn shown(log: &str, control: &Backend) -> Result<Vec<Shown<i64>>> {
+pub fn shown(log: &str, control: &Backend) -> Result<Vec<Shown>> {
     control.progress("positions", 0, 0);
     let sql = format!(
         "SELECT dense_rank() OVER (ORDER BY g.q, g.id), g.place, g.shown, g.clicks, g.taken FROM (
@@ -18,7 +18,7 @@ pub fn shown(log: &str, control: &Backend) -> Result<Vec<Shown<i64>>> {
                 FROM ({log}) k WHERE k.place BETWEEN 1 AND 50 AND k.query IS NOT NULL GROUP BY 1, 2, 3) h WHERE h.shown > 0) g
          WHERE g.places > 1"
     );
-    let mut rows: Vec<(Shown<i64>, f64)> = Vec::new();
+    let mut rows: Vec<(Shown, f64)> = Vec::new();
     spi::stream(&sql, &[], 4096, |batch| {
         for row in batch {
             let count = |column| row.need::<i64>(column).map(|count| count as f64);

@@ -13,7 +13,7 @@ use super::vector;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event::Kind;
-use crate::learn::propensity::Propensity;
+use crate::measure::propensity::Propensity;
 use crate::rank::weights;
 use crate::retrieve::together::{Baskets, Pairs, Settings};
 use crate::retrieve::trend;
@@ -357,7 +357,7 @@ impl<'a> Refresh<'a> {
         let looked = match self.looked.get() {
             Some(looked) => looked,
             None => {
-                let counted = Propensity::of_counts(examination::shown(&log, &self.control)?);
+                let counted = Propensity::estimate(examination::shown(&log, &self.control)?);
                 self.looked.get_or_init(|| counted)
             }
         };

@@ -24,10 +24,10 @@ use crate::embed::Role;
 use crate::error::{Error, Result};
 use crate::learn::log::{Log, Logged};
 use crate::learn::plan::{self, Course, Cut, Drawn, Known, Plan, Shop, Verdict};
-use crate::learn::propensity::Propensity;
 use crate::learn::sample::Lists;
 use crate::learn::table::Table;
 use crate::learn::train;
+use crate::measure::propensity::Propensity;
 use crate::rank::network::{HEADS, Head, Ranker};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -192,7 +192,7 @@ impl<'a> Training<'a> {
         let fits = |r: &&Arc<Ranker>| r.encoder.as_ref().is_some_and(|e| e.text == table.text);
         let news = parent.is_some() && plan::has_news(&log, learnt_until);
         let goes_on = before.as_ref().filter(|_| news).filter(fits).cloned();
-        let propensity = if self.options.debias { Propensity::estimate(&log) } else { Propensity::default() };
+        let propensity = if self.options.debias { Propensity::estimate(log.shown()) } else { Propensity::default() };
         Ok(Ready { encoder, identity, log, propensity, table, plan, parent, before, goes_on })
     }
 

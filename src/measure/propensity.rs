@@ -6,13 +6,10 @@
 //! every pair of positions that the log holds rather than neighbours alone (Agarwal and others, *Estimating Position Bias
 //! without Intrusive Interventions*, 2019). No position is taken to be looked at more than the one above.
 
-use super::log::Log;
-use crate::event::Kind;
-use crate::measure::counterfactual::Shown;
 use std::collections::BTreeMap;
 
 /// Positions that are told apart.
-const DEEPEST: usize = 50;
+pub const DEEPEST: usize = 50;
 /// The most that one taken item can count for.
 const CLIP: f32 = 10.0;
 /// Clicks at a position below which it is not trusted, nor any below it.
@@ -23,8 +20,18 @@ const TURNS: usize = 1000;
 /// An item that stood at several positions for one query: each from 0, with the times it was shown and clicked there.
 type Moved = Vec<(usize, f64, f64)>;
 
-/// By position: the times shown and clicked.
-type Places = BTreeMap<usize, (f64, f64)>;
+/// How often one item, in one query's results, was shown at a place, and taken there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// A number of the query and the item.
+    pub what: i64,
+    /// The place, from 1.
+    pub place: usize,
+    /// Times shown.
+    pub shown: f64,
+    /// Times taken.
+    pub taken: f64,
+}
 
 /// The chance that a position is looked at, against the first.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -33,15 +40,11 @@ pub struct Propensity {
 }
 
 impl Propensity {
-    /// From the impressions and what was taken of them; empty, and then every weight is 1, where the log does not tell.
-    pub fn estimate(log: &Log) -> Propensity {
-        Propensity::of_moved(moved(log))
-    }
-
-    /// The same from counts: what was shown at which place and how often, and taken there.
-    pub fn of_counts(rows: Vec<Shown<i64>>) -> Propensity {
+    /// From what was shown at which place and how often, and taken there; empty, and then every weight is 1, where that does
+    /// not tell.
+    pub fn estimate(rows: impl IntoIterator<Item = Shown>) -> Propensity {
         let mut items: BTreeMap<i64, Moved> = BTreeMap::new();
-        for row in rows.into_iter().filter(|row| (1..=DEEPEST).contains(&row.place)) {
+        for row in rows.into_iter().filter(|row| (1..=DEEPEST).contains(&row.place) && row.shown > 0.0) {
             items.entry(row.what).or_default().push((row.place - 1, row.shown, row.taken));
         }
         Propensity::of_moved(items.into_values().filter(is_telling).collect())
@@ -86,7 +89,7 @@ impl Propensity {
 
     /// Of chances that are known.
     #[cfg(test)]
-    pub(super) fn of(looked: &[f32]) -> Propensity {
+    pub(crate) fn of(looked: &[f32]) -> Propensity {
         Propensity { looked: looked.to_vec() }
     }
 
@@ -108,31 +111,7 @@ impl Propensity {
     }
 }
 
-/// What stood at several positions for one query, and was clicked at all.
-fn moved(log: &Log) -> Vec<Moved> {
-    let lower: Vec<String> = log.queries.iter().map(|query| query.to_lowercase()).collect();
-    let mut cells: BTreeMap<(&str, i64), Places> = BTreeMap::new();
-    for row in log.events.iter().filter(|r| r.query != 0 && r.position > 0 && r.item != 0) {
-        let position = usize::from(row.position) - 1;
-        let Some(query) = lower.get(row.query as usize - 1).filter(|_| position < DEEPEST) else { continue };
-        let cell = cells.entry((query.as_str(), row.item)).or_default().entry(position).or_default();
-        match row.kind {
-            Kind::Impression => cell.0 += 1.0,
-            Kind::Click => cell.1 += 1.0,
-            _ => {}
-        }
-    }
-    let item = |places: Places| -> Moved {
-        places
-            .into_iter()
-            .filter(|(_, (shown, _))| *shown > 0.0)
-            .map(|(n, (shown, clicked))| (n, shown, clicked))
-            .collect()
-    };
-    let moved = cells.into_values().map(item);
-    moved.filter(is_telling).collect()
-}
-
+/// Whether it stood at several positions, and was clicked at all.
 fn is_telling(item: &Moved) -> bool {
     item.len() > 1 && item.iter().any(|(_, _, clicked)| *clicked > 0.0)
 }
@@ -161,42 +140,36 @@ fn told(moved: &[Moved]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::learn::log::{Cleaned, Logged};
-    use crate::random::Random;
+
+    fn row(what: i64, place: usize, shown: f64, taken: f64) -> Shown {
+        Shown { what, place, shown, taken }
+    }
 
     #[test]
-    fn the_chances_that_made_the_clicks_are_found() {
-        let mut random = Random::new(3);
+    fn examination_is_told_from_attraction() {
+        // Places are looked at 1, .5, .25; a better item stands higher, so the plain rates fall much faster than that.
+        let truth = [1.0, 0.5, 0.25];
         let mut rows = Vec::new();
-        for list in 0..20_000u32 {
-            let mut items: Vec<i64> = (1..=6).collect();
-            random.shuffle(&mut items);
-            for (place, item) in items.into_iter().enumerate() {
-                let position = place as u16 + 1;
-                let row = |kind| Logged {
-                    shopper: list,
-                    item,
-                    at: 0.0,
-                    kind,
-                    weight: 0.0,
-                    query: 1,
-                    session: 0,
-                    position,
-                    dwell: 0.0,
-                    context: 0,
-                };
-                rows.push(row(Kind::Impression));
-                if random.uniform() < 1.0 / f64::from(position) && random.uniform() < item as f64 / 8.0 {
-                    rows.push(row(Kind::Click));
-                }
+        for item in 0..60i64 {
+            let attraction = 0.05 + 0.01 * item as f64;
+            for place in 1..=3usize {
+                let shown = if item / 20 == 3 - place as i64 { 900.0 } else { 50.0 };
+                rows.push(row(item, place, shown, shown * truth[place - 1] * attraction));
             }
         }
-        let log = Log::new(rows, vec!["lamp".into()], Cleaned::default());
-        let found = Propensity::estimate(&log);
-        for position in 1..=6u16 {
-            let weight = found.weight(position);
-            assert!((weight - f32::from(position)).abs() < 0.12 * f32::from(position), "{position}: {weight}");
+        let found = Propensity::estimate(rows);
+        assert!(found.looked().iter().zip(truth).all(|(a, b)| (f64::from(*a) - b).abs() < 0.02), "{found:?}");
+        assert_eq!((found.weight(1), found.weight(9)), (1.0, found.weight(3)));
+        assert_eq!(Propensity::of(&[1.0, 0.01]).weight(2), CLIP);
+    }
+
+    #[test]
+    fn without_items_that_moved_or_clicks_nothing_is_told() {
+        let still: Vec<Shown> = (1..4).map(|n| row(n, n as usize, 1000.0, 100.0)).collect();
+        let few: Vec<Shown> = (1..4).map(|place| row(1, place, 100.0, 9.0)).collect();
+        for rows in [still, few, Vec::new()] {
+            let found = Propensity::estimate(rows);
+            assert_eq!((found.is_known(), found.weight(5)), (false, 1.0));
         }
-        assert_eq!(Propensity::default().weight(5), 1.0);
     }
 }
