@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use pg_persona::control::{Control, Free};
 use pg_persona::device::Library;
-use pg_persona::embed::{Encoder, Precision, Role, Scratch};
+use pg_persona::embed::gradient::{Method, Plan, Target};
+use pg_persona::embed::{Encoder, Place, Precision, Role, Scratch};
 use pg_persona::error::{Error, Result};
 use pg_persona::served::own;
 
@@ -126,4 +127,32 @@ fn a_cancel_takes_effect_while_loading_and_between_steps() {
         assert_eq!(got.err(), Some(Error::Cancelled), "{left}");
     }
     assert!(encoder.embed(&texts, Role::Document, &mut scratch, &Free).is_ok());
+}
+
+#[test]
+fn an_adapted_model_is_the_same_there() {
+    let place = Place { library: own(), device: "cuda:0".into(), folder: fixtures() };
+    for family in ["bert", "roberta", "distilbert", "modernbert"] {
+        let base = Encoder::load(&fixtures(), family, Precision::F32, &Free).unwrap();
+        for method in [
+            Method::Lora { rank: 2, alpha: 4.0, targets: Target::ALL.to_vec() },
+            Method::Full,
+            Method::Bottleneck { size: 3 },
+        ] {
+            let bottleneck = matches!(method, Method::Bottleneck { .. });
+            let net = base.mergeable(Plan { method, layers: 99 }).unwrap();
+            let values: Vec<f32> = (0..net.len()).map(|i| 0.1 * (i as f32 * 0.7).sin()).collect();
+            let adapted = base.adapted("mine", "x", &net, &values).unwrap();
+            let there = base.adapted_on(&place, &adapted, &net, &values, &Free).unwrap();
+            let Some(there) = there.filter(|_| !bottleneck) else {
+                assert!(bottleneck);
+                continue;
+            };
+            assert_eq!((&there.info().hash, &there.info().bundle), (&adapted.info().hash, &adapted.info().bundle));
+            let (got, want) = (embed(&there, &TEXTS), embed(&adapted, &TEXTS));
+            let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far(&got, &want) < 1e-4, "{family}: {}", far(&got, &want));
+            assert!(far(&got, &embed(&base, &TEXTS)) > 1e-3, "{family}: nothing was added");
+        }
+    }
 }

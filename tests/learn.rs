@@ -10,9 +10,9 @@ use pg_persona::event::Kind;
 use pg_persona::learn::encoder::{self, Training};
 use pg_persona::learn::log::{Cleaned, Log, Logged};
 use pg_persona::learn::plan::{self, Course, Cut, Drawn, Known, Plan};
-use pg_persona::learn::propensity::Propensity;
 use pg_persona::learn::sample::{Lists, Texts};
 use pg_persona::learn::table::Table;
+use pg_persona::measure::propensity::Propensity;
 use pg_persona::random::Random;
 use pg_persona::rank::network;
 use pg_persona::store::Store;
@@ -240,7 +240,7 @@ fn clicked() -> Vec<Logged> {
 #[test]
 fn a_click_counts_as_much_as_its_place_is_overlooked() {
     let log = Log::new(clicked(), vec!["kind1 thing".into()], Cleaned::default());
-    let found = Propensity::estimate(&log);
+    let found = Propensity::estimate(log.shown());
     assert!((found.weight(2) - 1.0 / 0.15).abs() < 1.5, "{}", found.weight(2));
     let plan = plan::plan(&log, f64::NEG_INFINITY, 3);
     let shop = items();

@@ -44,10 +44,8 @@ pub fn export(
         if !changed.contains_key(&name) {
             changed.insert(name.clone(), (shape.clone(), named.get(&name, &shape)?));
         }
-        let columns = if shape.len() > 1 { shape[1] } else { 1 };
         if let Some((_, values)) = changed.get_mut(&name) {
-            let to = values.get_mut(change.first_row * columns..).unwrap_or_default();
-            to.iter_mut().zip(&change.added).for_each(|(x, d)| *x += d);
+            change.add_to(&shape, values);
         }
     }
     let bytes: HashMap<&String, Vec<u8>> = changed

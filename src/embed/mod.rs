@@ -195,7 +195,9 @@ impl Encoder {
         let tokenizer = tokenize::Tokenizer::read(&source, &config)?;
         let weights = weights::Weights::read(&source, control)?;
         let hash = source.hash(&weights, control)?;
-        let model = device::Model::load(library, device, &config.network, &weights.tensors()?, control)?;
+        let tensors = weights.tensors()?;
+        let given = device::Weights { network: &config.network, tensors: &tensors, changes: &[] };
+        let model = device::Model::load(library, device, &given, control)?;
         let mut info = Info::new(bundle, &config, hash);
         device.clone_into(&mut info.device);
         info.bytes = weights.bytes().len();

@@ -2,14 +2,14 @@
 //! other weights.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::Net as Held;
-use super::device::Learner;
-use super::packed::gradient::{Net, Plan};
+use super::device::{self, Learner};
+use super::packed::gradient::{Change, Net, Plan};
 use super::packed::{Batch, Model};
 use super::tokenize::Piece;
 use super::{Encoder, Info, Pooling, Precision, Role, Scratch, bundle, config, pool, weights};
@@ -46,21 +46,28 @@ impl Encoder {
     /// The same on a device, which reads the weights anew: the bundle that this encoder is of, in f32. Fails with `Device`
     /// where that device, or memory on it, is not to be had, and with `BundleFile` where the files have changed since.
     pub fn trainable_on(&self, place: &Place, plan: Plan, control: &dyn Control) -> Result<Net> {
-        let source = bundle::Bundle::open(&place.folder, &self.info.bundle)?;
+        self.again(&place.folder, &[], control, |given| {
+            self.mergeable(plan)?.on(|entries, first, scaling| {
+                Learner::load(&place.library, &place.device, given, (entries, first, scaling), control)
+            })
+        })
+    }
+
+    /// Reads its bundle's files once more, which have to be what they were, for something done with them and `changes`.
+    fn again<T>(
+        &self,
+        folder: &Path,
+        changes: &[Change],
+        control: &dyn Control,
+        work: impl FnOnce(&device::Weights<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let source = bundle::Bundle::open(folder, &self.info.bundle)?;
         let config = config::Config::read(&source)?;
         let weights = weights::Weights::read(&source, control)?;
         if source.hash(&weights, control)? != self.info.hash {
-            return Err(Error::BundleFile {
-                bundle: self.info.bundle.clone(),
-                file: "weights".into(),
-                reason: "it has changed since it was loaded".into(),
-            });
+            return Err(source.broken("the weights", "they have changed since they were loaded"));
         }
-        let tensors = weights.tensors()?;
-        let on = (&place.library, place.device.as_str());
-        self.mergeable(plan)?.on(|entries, first, scaling| {
-            Learner::load(on, &config.network, (entries, first, scaling), &tensors, control)
-        })
+        work(&device::Weights { network: &config.network, tensors: &weights.tensors()?, changes })
     }
 
     /// Its network, to merge trained numbers into.
@@ -82,6 +89,26 @@ impl Encoder {
             ..self.info.clone()
         };
         Ok(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Held::Cpu(model) })
+    }
+
+    /// What [`Encoder::adapted`] made of this encoder, on a device; `None` where what was trained has no place in the network.
+    pub fn adapted_on(
+        &self,
+        place: &Place,
+        adapted: &Encoder,
+        net: &Net,
+        values: &[f32],
+        control: &dyn Control,
+    ) -> Result<Option<Encoder>> {
+        if !net.has_place() {
+            return Ok(None);
+        }
+        let model = self.again(&place.folder, &net.changes(values), control, |given| {
+            device::Model::load(&place.library, &place.device, given, control)
+        })?;
+        let (device, precision) = (place.device.clone(), Precision::F32);
+        let info = Info { device, precision, kernels: "candle", ..adapted.info.clone() };
+        Ok(Some(Encoder { info, tokenizer: Arc::clone(&self.tokenizer), net: Held::Device(model) }))
     }
 
     /// This encoder in bytes, sharing the tables of words. Where it was adapted from an encoder whose twin in bytes is

@@ -4,14 +4,15 @@
 //! gone at once. Names and hashes are everybody's to read, the weights are read as their owner.
 
 use super::identity::{self, Acting};
-use super::session;
 use super::spi::{self, Arg, Mode};
-use crate::embed::{Precision, Role};
+use super::{device, session};
+use crate::embed::{Encoder, Place, Precision, Role};
 use crate::error::{Error, Result};
 use crate::tune::{Adapter, Loaded, Task};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::interrupt::Backend;
 
@@ -21,6 +22,8 @@ struct Kept {
     base: String,
     precision: Precision,
     loaded: Rc<Loaded>,
+    /// The same on a device, by its name; none where it has no place there.
+    twin: Option<(String, Option<Arc<Encoder>>)>,
 }
 
 thread_local! {
@@ -55,16 +58,40 @@ pub fn find(name: &str, precision: Precision) -> Result<Option<Rc<Loaded>>> {
     let mut loaded = Adapter::read(&bytes)?.load(&encoder, name, &hash)?;
     if precision == Precision::Int8 {
         let base = session::bundle(&base, precision)?;
-        loaded.encoder = std::sync::Arc::new(loaded.encoder.in_bytes(Some(&base))?);
+        loaded.encoder = Arc::new(loaded.encoder.in_bytes(Some(&base))?);
     }
     give_back();
     let loaded = Rc::new(loaded);
     KEPT.with_borrow_mut(|kept| {
         kept.retain(|k| k.name != name || k.precision != precision);
         kept.truncate(MOST - 1);
-        kept.insert(0, Kept { name: name.to_owned(), hash, base, precision, loaded: loaded.clone() });
+        kept.insert(0, Kept { name: name.to_owned(), hash, base, precision, loaded: loaded.clone(), twin: None });
     });
     Ok(Some(loaded))
+}
+
+/// The encoder of the adapter of this name on a device, in f32; `None` where there is none, or no place in its base for it.
+pub fn on_device(name: &str, device: &str) -> Result<Option<Arc<Encoder>>> {
+    let Some(loaded) = find(name, Precision::F32)? else { return Ok(None) };
+    let mine = |kept: &&mut Kept| Rc::ptr_eq(&kept.loaded, &loaded);
+    let (base, twin) = KEPT.with_borrow_mut(|all| {
+        all.iter_mut().find(mine).map(|kept| (kept.base.clone(), kept.twin.clone())).unwrap_or_default()
+    });
+    if let Some((on, twin)) = twin
+        && on == device
+    {
+        return Ok(twin);
+    }
+    let base = session::bundle(&base, Precision::F32)?;
+    let place = Place { library: device::library()?, device: device.to_owned(), folder: session::folder()? };
+    let adapter = Adapter::read(&weights(name)?)?;
+    let twin = adapter.encoder_on(&base, &loaded.encoder, &place, &Backend)?.map(Arc::new);
+    KEPT.with_borrow_mut(|all| {
+        if let Some(kept) = all.iter_mut().find(mine) {
+            kept.twin = Some((device.to_owned(), twin.clone()));
+        }
+    });
+    Ok(twin)
 }
 
 /// Hands what the merge worked in back to the system: the allocator would keep it, and each backend its own.
@@ -112,7 +139,8 @@ pub struct Listed {
     pub hash: String,
     pub bytes: i64,
     pub refused: Option<String>,
-    pub loaded: bool,
+    /// Where this backend holds it.
+    pub devices: Vec<String>,
 }
 
 /// Every adapter.
@@ -121,9 +149,13 @@ pub fn list() -> Result<Vec<Listed>> {
         FROM persona.adapter a ORDER BY a.name";
     spi::query(Mode::Read, sql, &[], |row| {
         let (name, hash): (String, String) = (row.need(1)?, row.need(3)?);
-        let loaded =
-            KEPT.with_borrow(|kept| kept.iter().any(|k| k.name == name && k.hash == hash && !k.base.is_empty()));
-        Ok(Listed { base: row.need(2)?, bytes: row.need(4)?, refused: row.get(5), name, hash, loaded })
+        let devices = KEPT.with_borrow(|kept| {
+            let mine = || kept.iter().filter(|k| k.name == name && k.hash == hash);
+            let cpu = mine().next().map(|_| "cpu".to_owned());
+            let others = mine().filter_map(|k| k.twin.as_ref()).filter(|(_, twin)| twin.is_some());
+            cpu.into_iter().chain(others.map(|(device, _)| device.clone())).collect()
+        });
+        Ok(Listed { base: row.need(2)?, bytes: row.need(4)?, refused: row.get(5), name, hash, devices })
     })
 }
 

@@ -114,12 +114,18 @@ pub fn is_bundle(name: &str) -> Result<bool> {
 pub fn encoder(model: &str, role: Role) -> Result<Arc<Encoder>> {
     usable()?;
     let precision = precision(role);
-    if !is_bundle(model)?
-        && let Some(loaded) = adapter::find(model, precision)?
-    {
-        return Ok(loaded.encoder.clone());
+    let setting = device::setting()?;
+    if !is_bundle(model)? {
+        if let Device::Cuda(name) = &setting
+            && let Some(twin) = adapter::on_device(model, name)?
+        {
+            return Ok(twin);
+        }
+        if let Some(loaded) = adapter::find(model, precision)? {
+            return Ok(loaded.encoder.clone());
+        }
     }
-    match device::setting()? {
+    match setting {
         Device::Cuda(name) => on_device(model_dir()?, model, &name),
         Device::Auto | Device::Cpu => bundle(model, precision),
     }
@@ -190,7 +196,7 @@ pub fn embed(encoder: &Encoder, texts: &[&str], role: Role, control: &dyn Contro
     run(encoder, texts, role, control)
 }
 
-/// The same bundle on a GPU, where `auto` finds one for this much work.
+/// The same model on a GPU, where `auto` finds one for this much work.
 fn bulk_twin(encoder: &Encoder, texts: usize) -> Option<Arc<Encoder>> {
     let info = encoder.info();
     let bulk = texts >= BULK && info.device == "cpu" && info.precision == Precision::F32;
@@ -198,9 +204,13 @@ fn bulk_twin(encoder: &Encoder, texts: usize) -> Option<Arc<Encoder>> {
         return None;
     }
     let folder = model_dir().ok()?;
-    match on_device(folder, &info.bundle, device::FIRST) {
-        // Files that changed since would make other vectors.
-        Ok(twin) => (twin.info().hash == info.hash).then_some(twin),
+    let twin = match is_bundle(&info.bundle).ok()? {
+        true => on_device(folder, &info.bundle, device::FIRST).map(Some),
+        false => adapter::on_device(&info.bundle, device::FIRST),
+    };
+    match twin {
+        // Files, or an adapter, that changed since would make other vectors.
+        Ok(twin) => twin.filter(|twin| twin.info().hash == info.hash),
         Err(error @ Error::Device { .. }) => {
             device::give_up(&error);
             None
@@ -343,20 +353,30 @@ pub fn models() -> Result<Vec<Model>> {
     }
     for listed in adapter::list()? {
         let base = models.iter().find(|m| m.bundle == listed.base).cloned();
-        models.push(Model {
+        let shown = Model {
             architecture: base.as_ref().and_then(|m| m.architecture.clone()),
             dimension: base.as_ref().and_then(|m| m.dimension),
             max_length: base.as_ref().and_then(|m| m.max_length),
-            precision: listed.loaded.then(|| precision(Role::Document).name().to_owned()),
-            device: listed.loaded.then(|| "cpu".to_owned()),
+            precision: None,
+            device: None,
             hash: Some(listed.hash),
-            loaded: listed.loaded,
+            loaded: false,
             bytes: Some(listed.bytes as usize),
             error: listed
                 .refused
                 .or_else(|| base.is_none().then(|| format!("its base \"{}\" is not there", listed.base))),
             bundle: listed.name,
-        });
+        };
+        if listed.devices.is_empty() {
+            models.push(shown);
+            continue;
+        }
+        models.extend(listed.devices.into_iter().map(|device| Model {
+            precision: Some(if device == "cpu" { precision(Role::Document) } else { Precision::F32 }.name().to_owned()),
+            device: Some(device),
+            loaded: true,
+            ..shown.clone()
+        }));
     }
     Ok(models)
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::options::Task;
 use crate::control::Control;
 use crate::embed::gradient::{Method, Plan, Target};
-use crate::embed::{Encoder, Role, Scratch, export};
+use crate::embed::{Encoder, Place, Role, Scratch, export};
 use crate::error::{Error, Result};
 use crate::linear::dot;
 
@@ -167,6 +167,17 @@ impl Adapter {
         Ok(Loaded { task: self.task, labels: self.labels, head: self.head, encoder: Arc::new(encoder) })
     }
 
+    /// The encoder that [`Adapter::load`] made of it, on a device; `None` where the base has no place for it.
+    pub fn encoder_on(
+        &self,
+        base: &Encoder,
+        adapted: &Encoder,
+        place: &Place,
+        control: &dyn Control,
+    ) -> Result<Option<Encoder>> {
+        base.adapted_on(place, adapted, &base.mergeable(self.plan.clone())?, &self.values, control)
+    }
+
     /// The adapter merged into its base, as the files of a sentence-transformers folder. The labels' head is a dense module
     /// at its end (`classify`), or a file of its own.
     pub fn export(
@@ -175,14 +186,14 @@ impl Adapter {
         model_dir: &std::path::Path,
         control: &dyn Control,
     ) -> Result<Vec<(String, Vec<u8>)>> {
-        if matches!(self.plan.method, Method::Bottleneck { .. }) {
+        let net = base.mergeable(self.plan.clone())?;
+        if !net.has_place() {
             return Err(Error::InvalidValue {
                 place: "argument".into(),
                 key: "name".into(),
                 reason: "a bottleneck has no place in the base's architecture; lora, full and head have".into(),
             });
         }
-        let net = base.mergeable(self.plan.clone())?;
         let mut files = export(model_dir, &base.info().bundle, &net, &self.values, control)?;
         if self.head.is_empty() {
             return Ok(files);

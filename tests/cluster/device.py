@@ -131,7 +131,7 @@ def same_adapter(connection, left: str, right: str) -> bool:
 
 @outcome
 def fine_tuning_runs_on_a_gpu(case: Case) -> None:
-    """With persona.device = cuda:0 fine_tune trains by the library: what it learns is the CPU's to 1e-3 in a vector and not to the bit, with the same bytes through work; under auto a library that cannot be opened is one NOTICE, and the adapter is the CPU's to the bit."""
+    """With persona.device = cuda:0 fine_tune trains by the library: what it learns is the CPU's to 1e-3 in a vector and not to the bit, with the same bytes through work, and an adapter embeds there to 1e-4 of the CPU's vector; under auto a library that cannot be opened is one NOTICE, and the adapter is the CPU's to the bit."""
     tune.rows(case)
     with library(case), case.connect() as connection:
         for name, device in (("here", "cpu"), ("there", "cuda:0")):
@@ -141,6 +141,10 @@ def fine_tuning_runs_on_a_gpu(case: Case) -> None:
         connection.execute("SET persona.device = 'cpu'")
         here, there = (one(connection, "SELECT persona.embed('a lamp for the desk', model => %s)::text", name) for name in ("here", "there"))
         assert here != there and far(connection, here, there) < 1e-3
+        connection.execute("SET persona.device = 'cuda:0'")
+        moved = one(connection, "SELECT persona.embed('a lamp for the desk', model => 'here')::text")
+        assert moved != here and far(connection, here, moved) < 1e-4
+        assert {row[0] for row in connection.execute("SELECT device FROM persona.models WHERE model = 'here' AND loaded")} == {"cpu", "cuda:0"}
         connection.execute("SET persona.device = 'cuda:9'")
         assert sqlstate(connection, tune.work(name="other", seconds=0)) == "55000"
     with library(case, "no library"), case.connect() as connection:

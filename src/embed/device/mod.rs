@@ -14,7 +14,7 @@ mod train;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::gradient::{Dropout, Entry};
+use super::gradient::{Change, Dropout, Entry};
 use super::network::Network;
 use super::packed::Batch;
 use super::weights::Tensors;
@@ -40,19 +40,25 @@ pub(crate) fn training(device: &str, spec: &[u8], ask: Ask<'_>) -> std::result::
     Ok(Box::new(train::Training::load(device, spec, ask)?))
 }
 
-/// Hands a bundle's weights over, to something of a kind.
+/// A bundle's weights, and what is added to them.
+pub(super) struct Weights<'a> {
+    pub(super) network: &'a Network,
+    pub(super) tensors: &'a Tensors<'a>,
+    pub(super) changes: &'a [Change],
+}
+
+/// Hands weights over, to something of a kind.
 fn load(
     library: &Library,
     device: &str,
     (kind, spec): (&str, &impl serde::Serialize),
-    network: &Network,
-    tensors: &Tensors<'_>,
+    Weights { network, tensors, changes }: &Weights<'_>,
     control: &dyn Control,
 ) -> Result<Remote> {
     let prefix = tensors.prefix(&["", "bert.", "roberta.", "distilbert.", "model."], network::word(network));
-    let give = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+    let give = |upstream: &str, shape: &[usize]| -> Result<Vec<f32>> {
         control.check()?;
-        let mut name = format!("{prefix}{name}");
+        let mut name = format!("{prefix}{upstream}");
         // TensorFlow's checkpoints call a norm's scale gamma and its shift beta.
         if !tensors.has(&name) {
             let old = name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta");
@@ -60,7 +66,11 @@ fn load(
                 name = old;
             }
         }
-        tensors.get(&name, shape)
+        let mut values = tensors.get(&name, shape)?;
+        for change in changes.iter().filter(|change| change.tensor == upstream) {
+            change.add_to(shape, &mut values);
+        }
+        Ok(values)
     };
     library.load(device, kind, spec, &give)
 }
@@ -78,15 +88,9 @@ pub(super) struct Model {
 
 impl Model {
     /// Hands the weights over. `device` is `cuda:N`.
-    pub(super) fn load(
-        library: &Library,
-        device: &str,
-        network: &Network,
-        tensors: &Tensors<'_>,
-        control: &dyn Control,
-    ) -> Result<Self> {
-        let remote = load(library, device, (NETWORK, network), network, tensors, control)?;
-        Ok(Self { remote, hidden: network.hidden })
+    pub(super) fn load(library: &Library, device: &str, weights: &Weights<'_>, control: &dyn Control) -> Result<Self> {
+        let remote = load(library, device, (NETWORK, weights.network), weights, control)?;
+        Ok(Self { remote, hidden: weights.network.hidden })
     }
 
     /// The most tokens that one step takes: what runs on a device cannot be interrupted, so steps are short.
@@ -121,14 +125,14 @@ pub(super) struct Learner {
 impl Learner {
     /// Hands the weights over, and what of them is trained.
     pub(super) fn load(
-        (library, device): (&Library, &str),
-        network: &Network,
+        library: &Library,
+        device: &str,
+        weights: &Weights<'_>,
         (entries, first, scaling): (Vec<Entry>, usize, f32),
-        tensors: &Tensors<'_>,
         control: &dyn Control,
     ) -> Result<Self> {
-        let spec = train::Spec { network: network.clone(), entries, first, scaling };
-        let remote = load(library, device, (TRAINING, &spec), network, tensors, control)?;
+        let spec = train::Spec { network: weights.network.clone(), entries, first, scaling };
+        let remote = load(library, device, (TRAINING, &spec), weights, control)?;
         Ok(Self { remote, graphs: AtomicU32::new(0) })
     }
 

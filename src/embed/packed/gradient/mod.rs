@@ -63,6 +63,15 @@ pub struct Change {
     pub added: Vec<f32>,
 }
 
+impl Change {
+    /// Adds it to the tensor's numbers, row-major in this shape.
+    pub(in crate::embed) fn add_to(&self, shape: &[usize], values: &mut [f32]) {
+        let columns = if shape.len() > 1 { shape[1] } else { 1 };
+        let to = values.get_mut(self.first_row * columns..).unwrap_or_default();
+        to.iter_mut().zip(&self.added).for_each(|(x, d)| *x += d);
+    }
+}
+
 /// What one wave of texts leaves for its way back. Kept and used again.
 #[derive(Default)]
 pub struct Tape {
@@ -167,6 +176,11 @@ impl Net {
     /// The most tokens that should go through it together.
     pub fn wave(&self) -> usize {
         self.learner.as_ref().map_or(WAVE, Learner::step)
+    }
+
+    /// Whether what is trained has a place in the network as it was: bottlenecks have none.
+    pub fn has_place(&self) -> bool {
+        !matches!(self.plan.method, Method::Bottleneck { .. })
     }
 
     /// The runs of trained numbers.
