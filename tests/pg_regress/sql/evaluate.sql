@@ -37,11 +37,13 @@ SELECT persona.drop_events('products', 'listed');
 SELECT count(*) > 0 FROM persona.refresh('products');
 DROP FUNCTION liked;
 DROP TABLE listed;
--- a log with queries, places and the chance of each item to stand at its place: item 4 or item 8 first, by a coin; who sees 4 first clicks
+-- a log with queries, places and the chance of each item to stand at its place: item 4 or item 8 first, by a coin; who sees 4 first clicks, and
+-- before the split half of those who see it second
 CREATE TABLE shown (user_id bigint, product_id bigint, at timestamptz, kind text, query text, place int, chance float8);
 INSERT INTO shown SELECT u, i, timestamptz '2026-02-01' + u * interval '1 hour', 'impression', 'blue shoes', CASE WHEN (i = 4) = (u % 2 = 0) THEN 1 ELSE 2 END, 0.5
-FROM generate_series(1001, 1200) u, (VALUES (4), (8)) v(i);
-INSERT INTO shown SELECT u, 4, timestamptz '2026-02-01' + u * interval '1 hour' + interval '5 seconds', 'click', 'blue shoes', 1, NULL FROM generate_series(1001, 1200) u WHERE u % 2 = 0;
+FROM generate_series(701, 1200) u, (VALUES (4), (8)) v(i);
+INSERT INTO shown SELECT u, 4, timestamptz '2026-02-01' + u * interval '1 hour' + interval '5 seconds', 'click', 'blue shoes', 1 + u % 2, NULL
+FROM generate_series(701, 1200) u WHERE u % 2 = 0 OR (u < 1000 AND u % 4 = 1);
 CREATE INDEX ON shown (user_id, at);
 SELECT persona.add_events('products', 'shown', user_id => 'user_id', item_id => 'product_id', at => 'at', kind => 'kind', query => 'query', "position" => 'place', options => '{"propensity": "chance"}');
 CREATE TEMP TABLE logged AS SELECT * FROM persona.evaluate('products', '{"since": "2026-03-17", "heads": ["search"], "variants": {"words": {"sources": ["lexical"]}}}');
