@@ -33,7 +33,9 @@ impl Padded {
         let mut runs = Vec::new();
         let mut rest = order.as_slice();
         while let Some(&longest) = rest.last() {
-            let count = (TOGETHER / len(longest)).clamp(1, rest.len());
+            // None is padded to more than twice its length.
+            let like = rest.iter().rev().take_while(|&&text| 2 * len(text) >= len(longest)).count();
+            let count = (TOGETHER / len(longest)).clamp(1, like);
             let (shorter, run) = rest.split_at(rest.len() - count);
             rest = shorter;
             let across = len(longest);

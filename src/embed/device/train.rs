@@ -18,7 +18,7 @@ use crate::embed::gradient::{Dropout, Entry, Part, Target};
 use crate::embed::network::Network;
 
 /// Tokens of a step on a GPU, there and back.
-const STEP: usize = 8 << 10;
+const STEP: usize = 4 << 10;
 /// Tokens of a step on the CPU, where a stand-in runs.
 const STEP_CPU: usize = 256;
 
