@@ -31,7 +31,7 @@ impl Encoder {
     fn cpu(&self) -> Result<&Model> {
         match &self.net {
             Held::Cpu(model) => Ok(model),
-            Held::Device(_) => Err(Error::Internal("training and adapters are the CPU's".into())),
+            Held::Device(_) => Err(Error::Internal("what is on a device only embeds".into())),
         }
     }
 

@@ -91,6 +91,6 @@ pub fn train<T>(mut work: impl FnMut(Option<(Library, String)>, bool) -> Result<
 /// `auto` goes on with the CPU, in this backend, and says so once.
 pub fn give_up(error: &Error) {
     let reason = error.to_string();
-    pgrx::notice!("it goes on with the CPU: {reason}");
+    pgrx::notice!("work goes on with the CPU: {reason}");
     GIVEN_UP.replace(Some(reason));
 }

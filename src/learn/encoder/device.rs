@@ -11,6 +11,7 @@ use candle_core::{D, Device, Result as Done, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::{Example, Gradient, KEPT, Own, Training};
+use crate::control::Control;
 use crate::device::abi::{Ask, Call, Served};
 use crate::device::{Library, Remote, open};
 use crate::error::{Error, Result};
@@ -76,11 +77,16 @@ struct Told {
 impl Training<'_> {
     /// The same with its gradients made on a device. Fails with `Device` where that, or memory on it, is not to be had; what
     /// is `lenient` goes on here where the device fails later, see [`Training::lost`].
-    pub fn on(self, library: &Library, device: &str, lenient: bool) -> Result<Self> {
+    pub fn on(self, library: &Library, device: &str, lenient: bool, control: &dyn Control) -> Result<Self> {
         let (items, text) = (self.table.len(), self.table.text);
+        // Items without text vectors leave nothing to multiply.
+        if items == 0 || text == 0 {
+            return Ok(self);
+        }
         let moments = self.shared.moments.len() / WIDTH;
         let spec = Spec { items, text, moments, sharing: self.settings.sharing };
         let give = |name: &str, shape: &[usize]| {
+            control.check()?;
             let first: usize = name.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(items);
             let rows = shape.first().copied().unwrap_or(0);
             Ok(self.table.vectors.get(first * text..(first + rows) * text).unwrap_or_default().to_vec())

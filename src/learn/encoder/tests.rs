@@ -95,7 +95,7 @@ fn the_gradient_is_that_of_finite_differences() {
     };
     let (by_candle, other) = training
         .clone()
-        .on(&crate::served::own(), "cuda:0", false)
+        .on(&crate::served::own(), "cuda:0", false, &Free)
         .unwrap()
         .back(&examples, &candidates, &words)
         .unwrap();
@@ -109,7 +109,8 @@ fn the_gradient_is_that_of_finite_differences() {
     let words: Vec<Option<usize>> = words.iter().enumerate().map(|(n, w)| w.filter(|_| n % 2 == 0)).collect();
     let both = [None, Some("cuda:0")].map(|device| {
         let training = training.clone();
-        let training = device.map_or(Ok(training.clone()), |d| training.on(&crate::served::own(), d, false)).unwrap();
+        let training =
+            device.map_or(Ok(training.clone()), |d| training.on(&crate::served::own(), d, false, &Free)).unwrap();
         training.back(&examples, &candidates, &words).unwrap().0
     });
     assert!((both[0] - both[1]).abs() < 1e-4 && both[0] < loss, "{both:?}");
@@ -143,12 +144,12 @@ fn where_a_device_fails_it_goes_on_here_or_says_so() {
     let pass = |training: &mut Training| training.pass(&log, &log.baskets(), (1.0, 0.5), &Free);
     let mut here = training();
     let loss = pass(&mut here).unwrap();
-    let mut lenient = training().on(&library, "cuda:0", true).unwrap();
+    let mut lenient = training().on(&library, "cuda:0", true, &Free).unwrap();
     assert_eq!(pass(&mut lenient).unwrap(), loss);
     assert!(lenient.taught() == here.taught() && lenient.remote.is_none());
     assert!(lenient.lost().is_some_and(|error| error.to_string().contains("out of memory")));
     assert_eq!(lenient.lost(), None);
-    let strict = pass(&mut training().on(&library, "cuda:0", false).unwrap());
+    let strict = pass(&mut training().on(&library, "cuda:0", false, &Free).unwrap());
     assert!(matches!(strict, Err(Error::Device { .. })), "{strict:?}");
 }
 

@@ -110,7 +110,7 @@ impl Training<'_> {
         let rehearsal = if ready.goes_on.is_some() { self.options.rehearsal } else { 1.0 };
         let training = training.weighted(ready.propensity.clone());
         let training = device::train(|on, lenient| match on {
-            Some((library, name)) => training.clone().on(&library, &name, lenient),
+            Some((library, name)) => training.clone().on(&library, &name, lenient, &self.control),
             None => Ok(training.clone()),
         })?;
         Ok(Course { table: &ready.table, training, least, rehearsal })
