@@ -14,7 +14,7 @@ mod library;
 pub use library::{Library, Remote};
 
 use crate::error::Error;
-use candle_core::Device;
+use candle_core::{D, Device, Tensor};
 
 /// The error of a device.
 pub(crate) fn failed(device: &str, reason: impl std::fmt::Display) -> Error {
@@ -38,4 +38,11 @@ fn numbered(ordinal: usize) -> Result<Device, String> {
 fn numbered(ordinal: usize) -> Result<Device, String> {
     // One card, as far as a test can tell.
     if ordinal == 0 { Ok(Device::Cpu) } else { Err(format!("there is no device {ordinal}")) }
+}
+
+/// Inside the library: shares of each last dimension, in operations that have a gradient. The largest is taken off to stay
+/// finite; the shares do not depend on it.
+pub(crate) fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
+    let parts = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    parts.broadcast_div(&parts.sum_keepdim(D::Minus1)?)
 }

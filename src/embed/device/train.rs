@@ -8,12 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{D, DType, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::network::{Linear, Net, Norm, Plain, Way};
 use super::padded::Padded;
 use crate::device::abi::{Ask, Call, Served};
+use crate::device::softmax;
 use crate::embed::gradient::{Dropout, Entry, Part, Target};
 use crate::embed::network::Network;
 
@@ -250,9 +251,7 @@ impl Way for Tuned<'_> {
     }
 
     fn softmax(&self, x: &Tensor) -> Result<Tensor> {
-        // The largest is taken off to stay finite; the shares do not depend on it.
-        let parts = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
-        parts.broadcast_div(&parts.sum_keepdim(D::Minus1)?)
+        softmax(x)
     }
 
     fn end(&self, part: usize, y: Tensor) -> Result<Tensor> {

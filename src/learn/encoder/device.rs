@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Example, Gradient, KEPT, Own, Training};
 use crate::control::Control;
 use crate::device::abi::{Ask, Call, Served};
-use crate::device::{Library, Remote, open};
+use crate::device::{Library, Remote, open, softmax};
 use crate::error::{Error, Result};
 use crate::event::Kind;
 use crate::shopper::sequence::{Encoder, GAPS, LONGEST, WIDTH};
@@ -75,13 +75,13 @@ struct Told {
 }
 
 impl Training<'_> {
-    /// The same with its gradients made on a device. Fails with `Device` where that, or memory on it, is not to be had; what
+    /// From now on gradients are made on a device. Fails with `Device` where that, or memory on it, is not to be had; what
     /// is `lenient` goes on here where the device fails later, see [`Training::lost`].
-    pub fn on(self, library: &Library, device: &str, lenient: bool, control: &dyn Control) -> Result<Self> {
+    pub fn on(&mut self, library: &Library, device: &str, lenient: bool, control: &dyn Control) -> Result<()> {
         let (items, text) = (self.table.len(), self.table.text);
         // Items without text vectors leave nothing to multiply.
         if items == 0 || text == 0 {
-            return Ok(self);
+            return Ok(());
         }
         let moments = self.shared.moments.len() / WIDTH;
         let spec = Spec { items, text, moments, sharing: self.settings.sharing };
@@ -92,7 +92,8 @@ impl Training<'_> {
             Ok(self.table.vectors.get(first * text..(first + rows) * text).unwrap_or_default().to_vec())
         };
         let remote = library.load(device, SHOPPERS, &spec, &give)?;
-        Ok(Training { remote: Some(Arc::new(remote)), lenient, ..self })
+        (self.remote, self.lenient) = (Some(Arc::new(remote)), lenient);
+        Ok(())
     }
 
     /// Why it went on here, told once.
@@ -240,7 +241,7 @@ impl Shoppers {
         let told = (select(by_gap, gap)? + select(by_kind, kind)?)?.reshape((count, across))?;
         let unseen = Tensor::from_vec(unseen, (count, across), &self.device)?;
         let logits = (asked + told)?.broadcast_add(&by_place.narrow(0, 0, across)?)?.add(&unseen)?;
-        let shares = shares(&logits)?;
+        let shares = softmax(&logits)?;
         let kept = Tensor::from_vec(kept, (count, across, WIDTH), &self.device)?;
         let pooled = (seen * kept)?.broadcast_mul(&shares.unsqueeze(2)?)?.sum(1)?;
         let mut told = vec![0.0f32; count * self.spec.moments];
@@ -276,12 +277,6 @@ impl Shoppers {
         }
         Ok(found)
     }
-}
-
-/// Softmax of the last dimension, in operations that have a gradient.
-fn shares(x: &Tensor) -> Done<Tensor> {
-    let parts = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    parts.broadcast_div(&parts.sum_keepdim(D::Minus1)?)
 }
 
 fn log_sum_exp(x: &Tensor) -> Done<Tensor> {

@@ -108,10 +108,10 @@ impl Training<'_> {
         let least = refresh::min_shoppers(self.catalog)?;
         // From nothing, nothing was learnt that could be left out.
         let rehearsal = if ready.goes_on.is_some() { self.options.rehearsal } else { 1.0 };
-        let training = training.weighted(ready.propensity.clone());
-        let training = device::train(|on, lenient| match on {
-            Some((library, name)) => training.clone().on(&library, &name, lenient, &self.control),
-            None => Ok(training.clone()),
+        let mut training = training.weighted(ready.propensity.clone());
+        device::train(|on, lenient| match on {
+            Some((library, name)) => training.on(&library, &name, lenient, &self.control),
+            None => Ok(()),
         })?;
         Ok(Course { table: &ready.table, training, least, rehearsal })
     }
